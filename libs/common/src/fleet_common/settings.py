@@ -1,0 +1,127 @@
+"""Settings: read once from `FLEET_<SERVICE>_*`, frozen, printed with their sources and without their secrets."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+LogFormat = Literal["json", "console"]
+
+
+def _split(value: Any) -> Any:
+    return tuple(p.strip() for p in value.split(",") if p.strip()) if isinstance(value, str) else value
+
+
+CommaList = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
+"""A tuple written as `a,b,c` in the environment."""
+
+
+class SettingsError(Exception):
+    """Raised at start when a setting is missing or wrong; the text names the variable."""
+
+
+class ServiceSettings(BaseSettings):
+    """What every service can be told. A service subclasses this with its own prefix and fields."""
+
+    model_config = SettingsConfigDict(
+        frozen=True, extra="ignore", env_prefix="FLEET_", hide_input_in_errors=True
+    )
+
+    host: str = Field("127.0.0.1", description="Address to listen on.")
+    port: int = Field(0, ge=0, le=65535, description="Port to listen on.")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        "INFO", description="Least severe event that is logged."
+    )
+    log_format: LogFormat = Field("json", description="json for machines, console for people.")
+    keys_file: Path | None = Field(
+        None, description="JSON file with the fleet keys, stored as hashes; reloaded when it changes."
+    )
+    internal_public_key_file: Path | None = Field(
+        None, description="PEM with the public key that verifies the gateway's internal tokens."
+    )
+    allowed_hosts: CommaList = Field(
+        (), description="Host headers accepted besides loopback, comma-separated."
+    )
+    allowed_origins: CommaList = Field(
+        (), description="Browser origins accepted (CORS and Origin check), comma-separated."
+    )
+    stdio_key: SecretStr | None = Field(
+        None, description="Fleet key that names the caller on stdio; without one stdio is refused."
+    )
+    slots: int = Field(64, ge=1, le=10_000, description="Tool calls that run at once in this process.")
+    queue: int = Field(
+        128, ge=0, le=10_000, description="Tool calls that may wait for a slot; more are shed."
+    )
+    default_timeout_s: float = Field(
+        30.0, gt=0, le=3600, description="Time a call has when the caller names none, in seconds."
+    )
+    shutdown_grace_s: float = Field(
+        25.0, ge=0, description="Time in-flight calls have after SIGTERM, in seconds."
+    )
+
+    @classmethod
+    def read(cls, environ: Mapping[str, str] | None = None) -> Self:
+        """Return the settings of this process.
+
+        Raises:
+            SettingsError: a variable is missing or wrong; the text names it and says what is expected.
+        """
+        try:
+            if environ is None:
+                return cls()
+            known = {k: v for k, v in environ.items() if k.startswith(cls.prefix())}
+            return cls(**{k.removeprefix(cls.prefix()).lower(): v for k, v in known.items()})
+        except ValidationError as exc:
+            raise SettingsError(_explain(cls.prefix(), exc)) from None
+
+    @classmethod
+    def prefix(cls) -> str:
+        """Return the prefix of this service's variables, such as `FLEET_DATA_`."""
+        return str(cls.model_config["env_prefix"])
+
+
+@dataclass(frozen=True, slots=True)
+class SettingRow:
+    """One setting as `fleet config` shows it."""
+
+    variable: str
+    value: str
+    source: Literal["environment", "default"]
+    description: str
+
+
+def describe(settings: ServiceSettings) -> list[SettingRow]:
+    """Return every setting with its value and source; secrets are masked."""
+    rows = []
+    for name, field in type(settings).model_fields.items():
+        variable = f"{settings.prefix()}{name.upper()}"
+        rows.append(
+            SettingRow(
+                variable=variable,
+                value=_shown(getattr(settings, name)),
+                source="environment" if variable in os.environ else "default",
+                description=field.description or "",
+            )
+        )
+    return rows
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, tuple):
+        return ",".join(map(str, value))
+    return "" if value is None else str(value)
+
+
+def _explain(prefix: str, error: ValidationError) -> str:
+    lines = []
+    for problem in error.errors(include_input=False, include_url=False):
+        variable = prefix + "_".join(str(part) for part in problem["loc"]).upper()
+        what = "is not set" if problem["type"] == "missing" else problem["msg"]
+        lines.append(f"{variable}: {what}")
+    return "; ".join(lines)

@@ -1,0 +1,1 @@
+"""Retrieval and embeddings, as MCP tools."""

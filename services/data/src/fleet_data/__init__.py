@@ -1,0 +1,1 @@
+"""A CRM on PostgreSQL and safe SQL, as MCP tools."""

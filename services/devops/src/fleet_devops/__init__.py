@@ -1,0 +1,1 @@
+"""GitHub, Kubernetes and monitoring, as MCP tools."""
