@@ -1,0 +1,66 @@
+# `make` lists the targets. Anything longer than a line or two lives in scripts/.
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.stamp
+PINS := $(wildcard requirements/*) $(wildcard libs/*/pyproject.toml services/*/pyproject.toml tools/*/pyproject.toml)
+
+.PHONY: help
+help: ## Show this list
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z0-9-]+:.*## / {printf "  \033[36m%-10s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(STAMP): $(PINS) scripts/install
+	@VENV=$(VENV) scripts/install
+	@touch $@
+
+.PHONY: install
+install: $(STAMP) ## Make .venv from the pins (again only when they change); EXTRAS=torch adds PyTorch
+
+.PHONY: run
+run: $(STAMP) ## Run the whole fleet here; ARGS="--port-base 9080" to move its ports
+	@$(BIN)/fleet run $(ARGS)
+
+.PHONY: test
+test: $(STAMP) ## Run the tests CI runs, with coverage; PKG=data for one package
+	@scripts/test $(PKG)
+
+.PHONY: check
+check: $(STAMP) ## Format, lint, imports, dependencies, types, changelogs: all but the tests
+	@scripts/check
+
+.PHONY: fmt
+fmt: $(STAMP) ## Format the code and fix what can be fixed safely
+	@$(BIN)/ruff check --quiet --fix-only .
+	@$(BIN)/ruff format .
+
+.PHONY: lint
+lint: $(STAMP) ## Lint and check who imports whom
+	@$(BIN)/ruff check .
+	@$(BIN)/lint-imports
+
+.PHONY: typecheck
+typecheck: $(STAMP) ## mypy --strict over source and tests
+	@scripts/typecheck
+
+.PHONY: cov
+cov: $(STAMP) ## The lines the last `make test` did not reach; htmlcov/index.html for reading
+	@$(BIN)/coverage html --quiet && $(BIN)/coverage report
+
+.PHONY: docs
+docs: $(STAMP) ## Rewrite the generated tables: docs/errors.md, settings.md, tools.md
+	@$(BIN)/python scripts/reference_docs.py --write
+
+.PHONY: lock
+lock: $(STAMP) ## Resolve the packages' ranges again into requirements/constraints.txt
+	@scripts/lock
+
+.PHONY: release
+release: $(STAMP) ## Release one package: make release PKG=data VERSION=0.2.0
+	@$(BIN)/python scripts/release.py "$(PKG)" "$(VERSION)"
+
+.PHONY: clean
+clean: ## Remove caches and build results; .venv and .fleet stay
+	@rm -rf .coverage .coverage.* htmlcov .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	@find libs services tools tests -name __pycache__ -prune -exec rm -rf {} +
