@@ -1,0 +1,160 @@
+"""Two pools and one envelope: every statement runs as somebody, for a limited time, and leaves nothing behind.
+
+`Database.reading` is three round trips: BEGIN READ ONLY with the claim and the limits, the statement, ROLLBACK.
+The ROLLBACK is the pool's reset: asyncpg runs it shielded on release, also when the task was cancelled, and
+drops the connection when it fails. Everything is SET LOCAL, so nothing else needs resetting (the default reset
+query would cost a fourth round trip). A cancelled task cancels its statement on the server: asyncpg does that.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, cast
+
+import asyncpg
+
+from fleet_common.errors import Unavailable
+from fleet_data.claims import Caller, ClaimSigner
+from fleet_data.errors import translated
+
+Connection = asyncpg.Connection[asyncpg.Record]
+Pool = asyncpg.Pool[asyncpg.Record]
+
+_SESSION = {"TimeZone": "UTC", "DateStyle": "ISO, YMD", "application_name": "fleet-data"}
+_AS_TEXT = ("date", "time", "timetz", "interval", "uuid", "inet", "cidr", "money", "xid8", "pg_lsn")
+_TRANSACTION_TIMEOUT = 17  # PostgreSQL has transaction_timeout from here on
+
+
+class PlainConnection(asyncpg.Connection[asyncpg.Record]):
+    """A connection that does not use `set_config`, which the reader may not execute.
+
+    asyncpg calls it to turn JIT off while it looks up an unknown type (a row type, an enum).
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._server_caps = self._server_caps._replace(jit=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How long a caller's statement may run, and a connection be waited for, in seconds."""
+
+    statement_s: float
+    wait_s: float
+
+
+class Database:
+    """The database as the service uses it: a pool that can only read, and one that writes records."""
+
+    def __init__(self, reader: Pool, writer: Pool, *, signer: ClaimSigner, limits: Limits) -> None:
+        self._reader = reader
+        self._writer = writer
+        self._signer = signer
+        self._limits = limits
+
+    @asynccontextmanager
+    async def reading(
+        self, caller: Caller, *, timeout_s: float | None = None
+    ) -> AsyncGenerator[Connection]:
+        """Yield a read-only transaction that sees the rows of the caller's tenant; it is always rolled back."""
+        async with self._acquired(self._reader) as connection:
+            await connection.execute(self._begin(connection, caller, "READ ONLY", timeout_s))
+            yield connection
+
+    @asynccontextmanager
+    async def writing(
+        self, caller: Caller, *, settings: Mapping[str, str] | None = None
+    ) -> AsyncGenerator[Connection]:
+        """Yield a transaction that may change the caller's tenant; it commits unless the block raises.
+
+        Args:
+            caller: on whose behalf.
+            settings: further settings of the transaction; values must be safe in SQL.
+        """
+        async with self._acquired(self._writer) as connection:
+            begin = self._begin(connection, caller, "READ WRITE", None)
+            extra = "".join(f"; SET LOCAL {k} = '{v}'" for k, v in (settings or {}).items())
+            await connection.execute(begin + extra)
+            yield connection
+            await connection.execute("COMMIT")
+
+    async def bare(self, query: str, *, role: str) -> list[asyncpg.Record]:
+        """Return the rows of one statement without a claim, as the readiness checks need it."""
+        pool = self._reader if role == "reader" else self._writer
+        async with self._acquired(pool) as connection:
+            return await connection.fetch(query)
+
+    @asynccontextmanager
+    async def _acquired(self, pool: Pool) -> AsyncGenerator[Connection]:
+        with translated():
+            try:
+                connection = await pool.acquire(timeout=self._limits.wait_s)
+            except TimeoutError:
+                raise Unavailable("database") from None
+            try:
+                yield cast(Connection, connection)
+            finally:
+                await pool.release(connection)
+
+    def _begin(
+        self, connection: Connection, caller: Caller, mode: str, timeout_s: float | None
+    ) -> str:
+        """Return the first round trip: transaction, claim, limits. No value in it comes from the caller's text."""
+        limit_ms = max(1, int(1000 * min(timeout_s or 1e9, self._limits.statement_s)))
+        claim = self._signer.sign(caller, backend_pid=connection.get_server_pid())
+        begin = (
+            f"BEGIN {mode}; SET LOCAL app.claims = '{claim}'; SET LOCAL statement_timeout = {limit_ms}"
+        )
+        if connection.get_server_version().major >= _TRANSACTION_TIMEOUT:
+            begin += f"; SET LOCAL transaction_timeout = {limit_ms + 1000}"
+        return begin
+
+
+async def open_pool(url: str, *, size: int) -> Pool:
+    """Return a pool that connects when it is first used, so that a database that is away does not stop the start."""
+    return asyncpg.create_pool(
+        url,
+        min_size=0,
+        max_size=size,
+        init=_init,
+        reset=_roll_back,
+        connection_class=PlainConnection,
+        server_settings=_SESSION,
+        timeout=5,
+    )
+
+
+async def _roll_back(connection: Any) -> None:
+    if connection.is_in_transaction():
+        await connection.execute("ROLLBACK")
+
+
+async def _init(connection: Any) -> None:
+    """Make values arrive as JSON has them: dates, ids and the like as text, numerics as numbers."""
+    text = {"format": "text", "schema": "pg_catalog", "encoder": str}
+    for name in _AS_TEXT:
+        await connection.set_type_codec(name, decoder=str, **text)
+    for name in ("timestamp", "timestamptz"):
+        await connection.set_type_codec(name, decoder=_moment, **text)
+    await connection.set_type_codec("numeric", decoder=_number, **text)
+    for name in ("json", "jsonb"):
+        await connection.set_type_codec(
+            name, schema="pg_catalog", format="text", encoder=json.dumps, decoder=json.loads
+        )
+
+
+def _moment(text: str) -> str:
+    """Return PostgreSQL's `2026-11-21 04:02:07+00` as ISO 8601 writes it."""
+    moment = text.replace(" ", "T", 1)
+    return f"{moment[:-3]}Z" if moment.endswith("+00") else moment
+
+
+def _number(text: str) -> int | float | str:
+    """Return a numeric as a JSON number when that is exact (15 digits), as text otherwise."""
+    if not text.lstrip("-").replace(".", "", 1).isdigit() or len(text) > 15:
+        return text
+    return float(text) if "." in text else int(text)

@@ -1,0 +1,40 @@
+"""Settings of the data service: `FLEET_DATA_*`."""
+
+from __future__ import annotations
+
+from pydantic import Field, SecretStr
+from pydantic_settings import SettingsConfigDict
+
+from fleet_common.settings import CommaList, ServiceSettings
+
+
+class Settings(ServiceSettings):
+    """What the data service can be told."""
+
+    model_config = SettingsConfigDict(env_prefix="FLEET_DATA_")
+
+    port: int = Field(8081, ge=0, le=65535, description="Port to listen on.")
+    database_url: SecretStr = Field(description="DSN of the role crm_writer, for changes.")
+    reader_url: SecretStr = Field(description="DSN of the role crm_reader, for everything that reads.")
+    claims_key: SecretStr = Field(
+        min_length=32,
+        description="Secret of 32 characters or more that signs tenant claims and cursors; "
+        "`migrate` installs it in the database.",
+    )
+    migrator_url: SecretStr | None = Field(
+        None, description="DSN of the owner or a superuser; only `migrate` needs it."
+    )
+    pool_size: int = Field(
+        10, ge=1, le=200, description="Most connections per role and process; two roles are used."
+    )
+    pool_wait_s: float = Field(
+        5.0, gt=0, description="Longest wait for a free connection, in seconds."
+    )
+    query_timeout_s: float = Field(
+        10.0, gt=0, le=600, description="Longest time one statement may run, in seconds."
+    )
+    accept_privileges: CommaList = Field(
+        (),
+        description="Privileges of the reader that readiness tolerates, comma-separated; "
+        "for managed databases that do not allow the REVOKE, e.g. `execute:set_config`.",
+    )
