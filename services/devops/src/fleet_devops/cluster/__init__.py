@@ -1,0 +1,1 @@
+"""Reading a Kubernetes cluster: lists as the tables kubectl prints, and single objects."""

@@ -1,0 +1,1 @@
+"""Reading GitHub: repositories, files and issues, over REST."""

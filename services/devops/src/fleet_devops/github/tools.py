@@ -1,0 +1,301 @@
+"""GitHub as a model sees it. What other people wrote comes fenced and without invisible characters.
+
+No argument carries `x-mcp-header`: a 2026-07-28 server must then refuse a call without the `Mcp-Param-*` header,
+and a client only sends it for tools it has listed, so a client that calls straight away would fail.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import Annotated, Literal
+
+from fastmcp.dependencies import Depends
+from fastmcp.tools import ToolResult, tool
+from mcp_types import ToolAnnotations
+from pydantic import Field
+from pydantic_core import to_json
+
+from fleet_common.auth import Principal
+from fleet_common.errors import InvalidInput
+from fleet_common.mcp import CurrentPrincipal
+from fleet_common.mcp.params import Cursor, Fields, Limit
+from fleet_common.mcp.results import TABLE_SCHEMA, fence, table
+from fleet_devops.answers import MAX_TEXT_CHARS, document, schema_of
+from fleet_devops.deps import get_github
+from fleet_devops.github.lines import cut_lines
+from fleet_devops.github.models import (
+    FileFacts,
+    FilePath,
+    IssueFacts,
+    IssueNumber,
+    IssueState,
+    Owner,
+    Ref,
+    RepoName,
+    Repository,
+    WireComment,
+    WireIssue,
+    WireLabel,
+)
+from fleet_devops.github.service import Discussion, GitHub, IssueFilter
+from fleet_devops.text import clip, visible
+
+# The answer comes from outside and may differ the next time.
+READS = ToolAnnotations(
+    read_only_hint=True, destructive_hint=False, idempotent_hint=True, open_world_hint=True
+)
+_TITLE_CHARS = 200
+_BODY_CHARS = 8_000
+
+
+@tool(title="Repository", annotations=READS, tags={"github"})
+async def gh_repo_get(
+    owner: Owner,
+    repo: RepoName,
+    *,
+    github: GitHub = Depends(get_github),
+    principal: Principal = CurrentPrincipal(),
+) -> Repository:
+    """Show a GitHub repository: its default branch, visibility, language, topics and counts.
+
+    Use it first when you know only a name: it also tells the present name of a repository that moved.
+    """
+    found = await github.repository(principal, owner, repo)
+    return Repository(
+        full_name=found.full_name,
+        description=fence(visible(found.description)) if found.description else None,
+        visibility=found.visibility or ("private" if found.private else "public"),
+        default_branch=found.default_branch,
+        archived=found.archived,
+        fork=found.fork,
+        language=found.language,
+        topics=found.topics,
+        license=found.license.spdx_id if found.license else None,
+        stars=found.stargazers_count,
+        forks=found.forks_count,
+        open_issues=found.open_issues_count,
+        size_kb=found.size,
+        created_at=found.created_at,
+        pushed_at=found.pushed_at,
+        url=found.html_url,
+    )
+
+
+@tool(title="Read a file", annotations=READS, tags={"github"}, output_schema=schema_of(FileFacts))
+async def gh_file_read(
+    owner: Owner,
+    repo: RepoName,
+    path: FilePath,
+    *,
+    ref: Ref = None,
+    start_line: Annotated[int, Field(ge=1, description="First line to return, from 1.")] = 1,
+    end_line: Annotated[
+        int | None,
+        Field(ge=1, description="Last line to return; the end of the file when left out."),
+    ] = None,
+    github: GitHub = Depends(get_github),
+    principal: Principal = CurrentPrincipal(),
+) -> ToolResult:
+    """Read a text file of a GitHub repository, whole or a range of lines.
+
+    Returns the lines as text. Long files come in parts: read on from `next_start_line`.
+    """
+    file = await github.read_file(principal, owner, repo, path, ref)
+    clean = visible(file.text)
+    part = cut_lines(clean, start_line, end_line, budget=MAX_TEXT_CHARS)
+    facts = FileFacts(
+        path=file.path,
+        ref=ref,
+        sha=file.sha,
+        size_bytes=file.size_bytes,
+        start_line=part.start,
+        end_line=part.end,
+        total_lines=part.total,
+        truncated=part.truncated,
+        next_start_line=part.next_start,
+        hidden_characters_removed=len(file.text) - len(clean),
+        lossy=file.lossy,
+    )
+    return document(facts, f"{_file_heading(facts)}\n{fence(part.text)}")
+
+
+@tool(title="List issues", annotations=READS, tags={"github"}, output_schema=TABLE_SCHEMA)
+async def gh_issue_list(
+    owner: Owner,
+    repo: RepoName,
+    *,
+    state: Annotated[IssueState, Field(description="Which issues.")] = "open",
+    labels: Annotated[
+        list[Annotated[str, Field(min_length=1, max_length=100, pattern="^[^,]+$")]] | None,
+        Field(max_length=20, description="Only issues that carry all of these labels."),
+    ] = None,
+    assignee: Annotated[
+        str | None,
+        Field(
+            pattern=r"^(\*|[A-Za-z0-9_-]{1,60}(\[bot\])?)$",
+            description="Login of an assignee; none for unassigned, * for assigned to anybody.",
+        ),
+    ] = None,
+    since: Annotated[
+        datetime | None, Field(description="Only issues updated at or after this time (ISO 8601).")
+    ] = None,
+    limit: Limit = 50,
+    cursor: Cursor = None,
+    fields: Fields = None,
+    github: GitHub = Depends(get_github),
+    principal: Principal = CurrentPrincipal(),
+) -> ToolResult:
+    """List the issues of a GitHub repository, most recently updated first, without pull requests.
+
+    Returns one row per issue. Pages hold at most 100; read on with `next_cursor`, and use gh_issue_get for the text.
+    """
+    columns = _columns(fields)
+    wanted = IssueFilter(state, tuple(labels or ()), assignee, since)
+    page = await github.issues(principal, owner, repo, wanted, limit=limit, cursor=cursor)
+    return table(
+        columns,
+        [[_COLUMNS[name](issue) for name in columns] for issue in page.issues],
+        truncated=page.next_cursor is not None,
+        next_cursor=page.next_cursor,
+        note=_left_out(page.pull_requests),
+    )
+
+
+@tool(
+    title="Read an issue", annotations=READS, tags={"github"}, output_schema=schema_of(IssueFacts)
+)
+async def gh_issue_get(
+    owner: Owner,
+    repo: RepoName,
+    number: IssueNumber,
+    *,
+    include: Annotated[
+        list[Literal["comments"]] | None, Field(description="What to add to the issue itself.")
+    ] = None,
+    limit: Limit = 50,
+    cursor: Cursor = None,
+    github: GitHub = Depends(get_github),
+    principal: Principal = CurrentPrincipal(),
+) -> ToolResult:
+    """Read one issue of a GitHub repository, with its comments when asked for.
+
+    Returns title and body as text, comments oldest first. `limit` and `cursor` page through the comments.
+    """
+    wanted = limit if include and "comments" in include else 0
+    if cursor is not None and not wanted:
+        raise InvalidInput("cursor pages through comments: repeat include=['comments']")
+    found = await github.discussion(principal, owner, repo, number, comments=wanted, cursor=cursor)
+    facts = _issue_facts(found)
+    return document(facts, to_json(_issue_text(found)).decode())
+
+
+TOOLS = (gh_repo_get, gh_file_read, gh_issue_list, gh_issue_get)
+
+
+def _file_heading(facts: FileFacts) -> str:
+    where = f"{facts.path}, lines {facts.start_line}-{facts.end_line} of {facts.total_lines}"
+    more = f"; go on with start_line={facts.next_start_line}" if facts.next_start_line else ""
+    return where + more
+
+
+def _untrusted(text: str | None, limit: int) -> str | None:
+    return fence(clip(visible(text), limit)) if text else None
+
+
+def _login(issue: WireIssue | WireComment) -> str | None:
+    return issue.user.login if issue.user else None
+
+
+def _labels(issue: WireIssue) -> list[str]:
+    names = [label.name if isinstance(label, WireLabel) else label for label in issue.labels]
+    return [visible(name) for name in names]
+
+
+_COLUMNS: dict[str, Callable[[WireIssue], object]] = {
+    "number": lambda issue: issue.number,
+    "title": lambda issue: _untrusted(issue.title, _TITLE_CHARS),
+    "state": lambda issue: issue.state,
+    "author": _login,
+    "labels": _labels,
+    "assignees": lambda issue: [account.login for account in issue.assignees],
+    "comments": lambda issue: issue.comments,
+    "updated_at": lambda issue: issue.updated_at,
+    "created_at": lambda issue: issue.created_at,
+    "closed_at": lambda issue: issue.closed_at,
+    "state_reason": lambda issue: issue.state_reason,
+    "milestone": lambda issue: visible(issue.milestone.title) if issue.milestone else None,
+    "author_association": lambda issue: issue.author_association,
+    "url": lambda issue: issue.html_url,
+}
+_USUAL = tuple(_COLUMNS)[:8]
+
+
+def _columns(fields: Sequence[str] | None) -> Sequence[str]:
+    unknown = [name for name in fields or () if name not in _COLUMNS]
+    if unknown:
+        raise InvalidInput(f"no field {unknown[0]!r}", hint=f"There are: {', '.join(_COLUMNS)}")
+    return fields or _USUAL
+
+
+def _left_out(pull_requests: int) -> str | None:
+    return f"{pull_requests} pull requests on this page left out" if pull_requests else None
+
+
+def _issue_facts(found: Discussion) -> IssueFacts:
+    issue = found.issue
+    cut = len(issue.body or "") > _BODY_CHARS or any(
+        len(comment.body or "") > _comment_chars(found) for comment in found.comments
+    )
+    return IssueFacts(
+        number=issue.number,
+        state=issue.state,
+        state_reason=issue.state_reason,
+        is_pull_request=issue.pull_request is not None,
+        author=_login(issue),
+        author_association=issue.author_association,
+        labels=_labels(issue),
+        assignees=[account.login for account in issue.assignees],
+        milestone=visible(issue.milestone.title) if issue.milestone else None,
+        comment_count=issue.comments,
+        locked=issue.locked,
+        created_at=issue.created_at,
+        updated_at=issue.updated_at,
+        closed_at=issue.closed_at,
+        url=issue.html_url,
+        truncated=cut or found.next_cursor is not None,
+        next_cursor=found.next_cursor,
+    )
+
+
+def _comment_chars(found: Discussion) -> int:
+    """Return each comment's share of what the body leaves of the budget."""
+    body = min(len(found.issue.body or ""), _BODY_CHARS)
+    return (MAX_TEXT_CHARS - body) // max(len(found.comments), 1)
+
+
+def _issue_text(found: Discussion) -> dict[str, object]:
+    issue = found.issue
+    text: dict[str, object] = {
+        "number": issue.number,
+        "title": _untrusted(issue.title, _TITLE_CHARS),
+        "state": issue.state,
+        "author": _login(issue),
+        "labels": _labels(issue),
+        "updated_at": issue.updated_at,
+        "body": _untrusted(issue.body, _BODY_CHARS),
+    }
+    if found.comments:
+        text["comments"] = [_comment(one, _comment_chars(found)) for one in found.comments]
+    if found.next_cursor:
+        text["next_cursor"] = found.next_cursor
+    return text
+
+
+def _comment(comment: WireComment, limit: int) -> dict[str, object]:
+    return {
+        "author": _login(comment),
+        "author_association": comment.author_association,
+        "created_at": comment.created_at,
+        "body": _untrusted(comment.body, limit),
+    }

@@ -1,0 +1,1 @@
+"""Asking Prometheus, with answers that stay small."""
