@@ -15,7 +15,9 @@ LogFormat = Literal["json", "console"]
 
 
 def _split(value: Any) -> Any:
-    return tuple(p.strip() for p in value.split(",") if p.strip()) if isinstance(value, str) else value
+    return (
+        tuple(p.strip() for p in value.split(",") if p.strip()) if isinstance(value, str) else value
+    )
 
 
 CommaList = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
@@ -40,7 +42,8 @@ class ServiceSettings(BaseSettings):
     )
     log_format: LogFormat = Field("json", description="json for machines, console for people.")
     keys_file: Path | None = Field(
-        None, description="JSON file with the fleet keys, stored as hashes; reloaded when it changes."
+        None,
+        description="JSON file with the fleet keys, stored as hashes; reloaded when it changes.",
     )
     internal_public_key_file: Path | None = Field(
         None, description="PEM with the public key that verifies the gateway's internal tokens."
@@ -54,7 +57,9 @@ class ServiceSettings(BaseSettings):
     stdio_key: SecretStr | None = Field(
         None, description="Fleet key that names the caller on stdio; without one stdio is refused."
     )
-    slots: int = Field(64, ge=1, le=10_000, description="Tool calls that run at once in this process.")
+    slots: int = Field(
+        64, ge=1, le=10_000, description="Tool calls that run at once in this process."
+    )
     queue: int = Field(
         128, ge=0, le=10_000, description="Tool calls that may wait for a slot; more are shed."
     )
@@ -76,7 +81,11 @@ class ServiceSettings(BaseSettings):
             if environ is None:
                 return cls()
             known = {k: v for k, v in environ.items() if k.startswith(cls.prefix())}
-            return cls(**{k.removeprefix(cls.prefix()).lower(): v for k, v in known.items()})
+            # Any: pydantic-settings adds keyword arguments of its own to the constructor's type.
+            fields: dict[str, Any] = {
+                k.removeprefix(cls.prefix()).lower(): v for k, v in known.items()
+            }
+            return cls(**fields)
         except ValidationError as exc:
             raise SettingsError(_explain(cls.prefix(), exc)) from None
 

@@ -1,0 +1,197 @@
+"""Fleet keys: shown once, stored only as SHA-256, read from one JSON file that may change at any time.
+
+A key reads `fleet_<id>_<secret>`: the id finds the record without a scan, the secret carries 256 random bits,
+so a plain SHA-256 is enough (NIST SP 800-63B §5.1.2.2 asks for slow hashes only where secrets can be guessed).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import hmac
+import json
+import os
+import secrets
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from fleet_common.auth.principal import Principal
+from fleet_common.errors import InvalidInput, NotFound
+from fleet_common.policy import ROLES, scopes_of
+
+PREFIX = "fleet_"
+_RECHECK_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class KeyRecord:
+    """What is stored about a key; never the key."""
+
+    id: str
+    name: str
+    sha256: str
+    tenant: str
+    roles: tuple[str, ...]
+    created: str
+    expires: str | None = None
+    revoked: str | None = None
+
+    def is_active(self, now: datetime) -> bool:
+        """Return whether the key opens anything at `now`."""
+        return self.revoked is None and (
+            self.expires is None or now < datetime.fromisoformat(self.expires)
+        )
+
+    def principal(self) -> Principal:
+        """Return the caller this key stands for."""
+        return Principal(
+            subject=f"key:{self.id}",
+            tenant=self.tenant,
+            roles=frozenset(self.roles),
+            scopes=scopes_of(self.roles),
+            kind="key",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class NewKey:
+    """A key just made. `text` is shown once and cannot be had again."""
+
+    record: KeyRecord
+    text: str
+
+
+class KeyFile:
+    """The fleet keys in one JSON file, mode 0600.
+
+    Reads follow changes of the file within a second, so a revoked key stops working everywhere without a
+    restart. A file that is being replaced or is damaged keeps the last good records.
+    """
+
+    def __init__(self, path: Path, *, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._path = path
+        self._monotonic = monotonic
+        self._checked_at = -_RECHECK_S
+        self._stamp: tuple[int, int] | None = None
+        self._records: dict[str, KeyRecord] = {}
+
+    def create(
+        self, *, name: str, roles: Sequence[str], tenant: str, expires: datetime | None = None
+    ) -> NewKey:
+        """Add a key and return it; only its hash is stored.
+
+        Raises:
+            InvalidInput: a role is unknown.
+        """
+        unknown = sorted(set(roles) - set(ROLES))
+        if unknown or not roles:
+            raise InvalidInput(
+                f"unknown role {', '.join(unknown) or '(none given)'}",
+                hint=f"Roles are: {', '.join(ROLES)}",
+            )
+        key_id, secret = secrets.token_hex(4), secrets.token_urlsafe(32)
+        text = f"{PREFIX}{key_id}_{secret}"
+        record = KeyRecord(
+            id=key_id,
+            name=name,
+            sha256=_digest(text),
+            tenant=tenant,
+            roles=tuple(roles),
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            expires=expires.astimezone(UTC).isoformat(timespec="seconds") if expires else None,
+        )
+        with self._locked() as records:
+            records[key_id] = record
+        return NewKey(record, text)
+
+    def list(self) -> list[KeyRecord]:
+        """Return every record, oldest first."""
+        return sorted(self._read().values(), key=lambda record: record.created)
+
+    def revoke(self, key_id: str) -> KeyRecord:
+        """Mark the key with this id as revoked and return its record.
+
+        Raises:
+            NotFound: there is no such key.
+        """
+        with self._locked() as records:
+            if key_id not in records:
+                raise NotFound("key", key_id, hint="`fleet key list` shows the ids")
+            now = datetime.now(UTC).isoformat(timespec="seconds")
+            records[key_id] = replace(records[key_id], revoked=records[key_id].revoked or now)
+            return records[key_id]
+
+    def lookup(self, text: str) -> KeyRecord | None:
+        """Return the active record of the key `text`, or None; may read the file."""
+        if self.is_stale:
+            self.refresh()
+        return self.find(text)
+
+    def find(self, text: str) -> KeyRecord | None:
+        """Return the active record of the key `text` among those read last, or None; never blocks."""
+        key_id = text.removeprefix(PREFIX).partition("_")[0]
+        record = self._records.get(key_id)
+        if record is None or not hmac.compare_digest(record.sha256, _digest(text)):
+            return None
+        return record if record.is_active(datetime.now(UTC)) else None
+
+    @property
+    def is_stale(self) -> bool:
+        """Whether the file was last looked at a second ago or longer."""
+        return self._monotonic() - self._checked_at >= _RECHECK_S
+
+    def refresh(self) -> None:
+        """Look whether the file changed and read it again if so; blocks."""
+        self._checked_at = self._monotonic()
+        self._reload_if_changed()
+
+    def _reload_if_changed(self) -> None:
+        try:
+            stat = self._path.stat()
+        except FileNotFoundError:
+            self._records, self._stamp = {}, None
+            return
+        stamp = (stat.st_mtime_ns, stat.st_ino)
+        if stamp != self._stamp:
+            try:
+                self._records = self._read()
+            except (ValueError, TypeError, KeyError):
+                return  # damaged or half-copied: the last good records stay in force
+            self._stamp = stamp
+
+    def _read(self) -> dict[str, KeyRecord]:
+        if not self._path.exists():
+            return {}
+        stored: dict[str, Any] = json.loads(self._path.read_text("utf-8"))
+        return {
+            row["id"]: KeyRecord(**{**row, "roles": tuple(row["roles"])}) for row in stored["keys"]
+        }
+
+    @contextmanager
+    def _locked(self) -> Iterator[dict[str, KeyRecord]]:
+        self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        lock = self._path.with_suffix(".lock")
+        with os.fdopen(os.open(lock, os.O_CREAT | os.O_RDWR, 0o600), "w") as handle:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            records = self._read()
+            yield records
+            self._write(records)
+
+    def _write(self, records: dict[str, KeyRecord]) -> None:
+        text = json.dumps({"version": 1, "keys": [asdict(r) for r in records.values()]}, indent=2)
+        fresh = self._path.with_suffix(".new")
+        with os.fdopen(os.open(fresh, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600), "w") as handle:
+            handle.write(text)
+            handle.flush()
+            os.fsync(handle.fileno())
+        fresh.replace(self._path)
+        self._checked_at = -_RECHECK_S
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,15 @@
+"""The MCP side of a service: declare a `Service`, and every door, guard and middleware is the fleet's."""
+
+from fleet_common.mcp.identity import CurrentPrincipal
+from fleet_common.mcp.results import TABLE_SCHEMA, fence, table
+from fleet_common.mcp.service import CurrentDeps, Runtime, Service
+
+__all__ = [
+    "TABLE_SCHEMA",
+    "CurrentDeps",
+    "CurrentPrincipal",
+    "Runtime",
+    "Service",
+    "fence",
+    "table",
+]

@@ -1,0 +1,241 @@
+"""From a service to one ASGI app: doors for OAuth and for keys, health, metrics, in the order DESIGN gives.
+
+Outermost first: CORS, request id, API-key header, Host and Origin guard; then by path either health and
+metrics or a door: authentication, the admission gate, and FastMCP's transport behind it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import anyio.to_thread
+from fastmcp import FastMCP
+from fastmcp.server.auth import AuthProvider
+from fastmcp.server.auth.middleware import RequireAuthMiddleware
+from fastmcp.server.http import (
+    HostOriginGuardMiddleware,
+    StarletteWithLifespan,
+    create_streamable_http_app,
+)
+from mcp.server.auth.middleware.bearer_auth import BearerAuthBackend
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.authentication import AuthenticationMiddleware
+from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from fleet_common.admission import Admission
+from fleet_common.auth import Principal
+from fleet_common.auth.internal import InternalVerifier
+from fleet_common.auth.keys import KeyFile
+from fleet_common.health import HealthReport
+from fleet_common.mcp.gate import AdmissionGate, ApiKeyHeader, RequestIds
+from fleet_common.mcp.identity import FleetVerifier, KeyVerifier
+from fleet_common.mcp.server import create_server
+from fleet_common.mcp.service import DepsT, Runtime, Service, SettingsT
+from fleet_common.settings import ServiceSettings, SettingsError
+
+PROBES = ("/livez", "/readyz", "/startupz")
+MCP_PATH, KEY_PATH = "/mcp", "/key/mcp"
+# Any: Starlette's own type for what a lifespan yields is a union that callers cannot name.
+Lifespan = Callable[[Any], AbstractAsyncContextManager[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Door:
+    """One path that leads to tools.
+
+    Attributes:
+        path: exact path, such as `/mcp`.
+        verifier: tells who is calling; None lets everybody in.
+        app: what is behind the door.
+    """
+
+    path: str
+    verifier: AuthProvider | None
+    app: ASGIApp
+
+
+def create_app(
+    service: Service[SettingsT, DepsT], settings: SettingsT, *, runtime: Runtime | None = None
+) -> Starlette:
+    """Return the ASGI app that serves `service`; callers need a fleet key or an internal token.
+
+    Raises:
+        SettingsError: no key file is configured, so nobody could be let in.
+    """
+    run = runtime or Runtime.create(service.name, service.version)
+    keys, internal = open_credentials(settings, service.name)
+    transport = mcp_transport(create_server(service, settings, runtime=run))
+    doors = [
+        Door(MCP_PATH, FleetVerifier(keys, internal), transport),
+        Door(KEY_PATH, KeyVerifier(keys), AtPath(transport, MCP_PATH)),
+    ]
+    return assemble(doors, settings, run, lifespan=transport.router.lifespan_context)
+
+
+def create_open_app(
+    service: Service[SettingsT, DepsT], settings: SettingsT, principal: Principal
+) -> Starlette:
+    """Return the same app without authentication, every caller being `principal`.
+
+    Only for suites that cannot send a header, such as the protocol's conformance tests.
+    """
+    run = Runtime.create(service.name, service.version)
+    transport = mcp_transport(
+        create_server(service, settings, runtime=run, local_principal=principal)
+    )
+    doors = [Door(MCP_PATH, None, transport)]
+    return assemble(doors, settings, run, lifespan=transport.router.lifespan_context)
+
+
+def open_credentials(
+    settings: ServiceSettings, audience: str
+) -> tuple[KeyFile, InternalVerifier | None]:
+    """Return the key file and the verifier of internal tokens that `settings` name.
+
+    Raises:
+        SettingsError: there is no key file, or the public key cannot be read.
+    """
+    prefix = settings.prefix()
+    if settings.keys_file is None:
+        raise SettingsError(f"{prefix}KEYS_FILE is not set: nobody could be let in")
+    internal = None
+    if settings.internal_public_key_file is not None:
+        pem = read_key(settings.internal_public_key_file, f"{prefix}INTERNAL_PUBLIC_KEY_FILE")
+        internal = InternalVerifier(pem, audience=audience)
+    return KeyFile(settings.keys_file), internal
+
+
+def read_key(path: Path, variable: str) -> bytes:
+    """Return the bytes of a key file.
+
+    Raises:
+        SettingsError: it cannot be read; the text names the variable and not the content.
+    """
+    try:
+        return path.read_bytes()
+    except OSError as exc:
+        raise SettingsError(f"{variable}: cannot read {path} ({exc.strerror})") from None
+
+
+def mcp_transport(server: FastMCP[Any]) -> StarletteWithLifespan:
+    """Return FastMCP's stateless Streamable HTTP transport at `/mcp`, without authentication of its own.
+
+    Streaming responses stay on: with plain JSON a client's disconnect would no longer cancel the tool.
+    """
+    return create_streamable_http_app(
+        server=server, streamable_http_path=MCP_PATH, stateless_http=True, json_response=False
+    )
+
+
+def assemble(
+    doors: Sequence[Door],
+    settings: ServiceSettings,
+    runtime: Runtime,
+    *,
+    lifespan: Lifespan,
+) -> Starlette:
+    """Put the standard layers round `doors`.
+
+    Args:
+        doors: the paths that lead to tools; all share one admission.
+        settings: hosts, origins, slots and queue.
+        runtime: where health and metrics live.
+        lifespan: opened before the first request and closed after the last.
+    """
+    admission = Admission(slots=settings.slots, queue=settings.queue, metrics=runtime.metrics)
+    # A Route whose endpoint is an ASGI app hands the request over whole, for every method.
+    routes = [Route(door.path, endpoint=_guarded(door, admission, settings)) for door in doors]
+    return Starlette(
+        routes=[*_operations(runtime), *routes],
+        middleware=_outer_layers(settings),
+        lifespan=lifespan,
+    )
+
+
+class AtPath:
+    """Serves an app under another path than the one it knows."""
+
+    def __init__(self, app: ASGIApp, path: str) -> None:
+        self._app = app
+        self._path = path
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on with the path the app knows."""
+        moved = {**scope, "path": self._path, "raw_path": self._path.encode()}
+        await self._app(moved, receive, send)
+
+
+def _guarded(door: Door, admission: Admission, settings: ServiceSettings) -> ASGIApp:
+    app: ASGIApp = AdmissionGate(
+        door.app, admission=admission, default_timeout_s=settings.default_timeout_s
+    )
+    if door.verifier is None:
+        return app
+    app = RequireAuthMiddleware(app, door.verifier.required_scopes)
+    return AuthenticationMiddleware(app, backend=BearerAuthBackend(door.verifier))
+
+
+def _outer_layers(settings: ServiceSettings) -> list[Middleware]:
+    origins = list(settings.allowed_origins)
+    cors = Middleware(
+        CORSMiddleware,
+        allow_origins=origins,
+        allow_methods=["GET", "POST", "DELETE"],
+        allow_headers=["*"],
+        expose_headers=["www-authenticate", "x-request-id", "retry-after"],
+    )
+    guard = Middleware(_Guard, allowed_hosts=list(settings.allowed_hosts), allowed_origins=origins)
+    return [*([cors] if origins else []), Middleware(RequestIds), Middleware(ApiKeyHeader), guard]
+
+
+class _Guard:
+    """FastMCP's Host and Origin check, for everything but the probes: a kubelet may call those by any name."""
+
+    def __init__(
+        self, app: ASGIApp, *, allowed_hosts: list[str], allowed_origins: list[str]
+    ) -> None:
+        self._app = app
+        self._guarded = HostOriginGuardMiddleware(
+            app, allowed_hosts=allowed_hosts, allowed_origins=allowed_origins, mode="strict"
+        )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Check what must be checked and pass the request on."""
+        probe = scope["type"] == "http" and scope["path"] in PROBES
+        await (self._app if probe else self._guarded)(scope, receive, send)
+
+
+def _operations(runtime: Runtime) -> list[Route]:
+    async def livez(_: Request) -> Response:
+        return PlainTextResponse("ok")
+
+    async def readyz(_: Request) -> Response:
+        return _report(await runtime.health.report())
+
+    async def startupz(_: Request) -> Response:
+        return _report(await runtime.health.startup())
+
+    async def metrics(_: Request) -> Response:
+        # In a thread: the process collector reads /proc.
+        body, content_type = await anyio.to_thread.run_sync(runtime.metrics.render)
+        return Response(body, media_type=content_type)
+
+    return [
+        Route("/livez", livez),
+        Route("/readyz", readyz),
+        Route("/startupz", startupz),
+        Route("/metrics", metrics),
+    ]
+
+
+def _report(report: HealthReport) -> JSONResponse:
+    return JSONResponse(report.to_dict(), status_code=200 if report.ok else 503)

@@ -1,0 +1,102 @@
+"""The ASGI layers in front of FastMCP: API-key header, request id, admission."""
+
+from __future__ import annotations
+
+import re
+import secrets
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from fleet_common.admission import Admission
+from fleet_common.deadline import TIMEOUT_HEADER
+from fleet_common.errors import FleetError, Overloaded
+from fleet_common.logs import request_context
+
+_SAFE_ID = re.compile(r"[A-Za-z0-9._-]{8,64}")
+_TRACEPARENT = re.compile(r"00-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
+
+
+class ApiKeyHeader:
+    """Lets clients that can only set `X-API-Key` in: it becomes the bearer token when there is none."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Add the header when it is missing and pass the request on."""
+        if scope["type"] == "http":
+            headers = MutableHeaders(scope=scope)
+            key = headers.get("x-api-key")
+            if key and "authorization" not in headers:
+                headers["authorization"] = f"Bearer {key}"
+        await self._app(scope, receive, send)
+
+
+class RequestIds:
+    """Gives every request an id and binds it, with the caller's trace id, to each log line of the request."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Bind the ids and pass the request on."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        offered = headers.get("x-request-id", "")
+        request_id = offered if _SAFE_ID.fullmatch(offered) else secrets.token_hex(8)
+        traceparent = headers.get("traceparent", "")
+        trace = _TRACEPARENT.fullmatch(traceparent)
+
+        async def send_with_id(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message)["x-request-id"] = request_id
+            await send(message)
+
+        with request_context(
+            request_id=request_id,
+            trace_id=trace.group(1) if trace else None,
+            traceparent=traceparent if trace else None,
+        ):
+            await self._app(scope, receive, send_with_id)
+
+
+class AdmissionGate:
+    """Holds a slot for each POST; sheds with 503 and Retry-After."""
+
+    def __init__(self, app: ASGIApp, *, admission: Admission, default_timeout_s: float) -> None:
+        self._app = app
+        self._admission = admission
+        self._default_timeout_s = default_timeout_s
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Wait for a slot, hold it until the answer is sent, or shed."""
+        if scope["type"] != "http" or scope["method"] != "POST":
+            await self._app(scope, receive, send)
+            return
+        try:
+            async with self._admission.slot(self._timeout_s(scope)):
+                await self._app(scope, receive, send)
+        except Overloaded as shed:
+            await error_response(shed)(scope, receive, send)
+
+    def _timeout_s(self, scope: Scope) -> float:
+        raw = Headers(scope=scope).get(TIMEOUT_HEADER, "")
+        seconds = int(raw) / 1000 if raw.isdecimal() and len(raw) < 10 else 0.0
+        return min(seconds, 3600.0) or self._default_timeout_s
+
+
+def error_response(error: FleetError) -> JSONResponse:
+    """Return `error` as an HTTP answer whose body is a JSON-RPC error; for answers before a message is read."""
+    body = {
+        "jsonrpc": "2.0",
+        "id": None,
+        "error": {"code": error.jsonrpc_code, "message": str(error), "data": error.to_dict()},
+    }
+    headers = {}
+    if error.retry_after_s is not None:
+        headers["retry-after"] = str(max(1, round(error.retry_after_s)))
+    return JSONResponse(body, status_code=error.http_status, headers=headers)

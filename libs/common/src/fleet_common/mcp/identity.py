@@ -1,0 +1,110 @@
+"""Who is calling this MCP request: token verifiers for the HTTP doors, and the caller as a dependency of tools."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, cast
+
+import anyio.to_thread
+from fastmcp.dependencies import Depends
+from fastmcp.server.auth import AccessToken, TokenVerifier
+from fastmcp.server.dependencies import get_access_token
+from pydantic import ConfigDict
+
+from fleet_common.auth import Principal
+from fleet_common.auth.internal import InternalVerifier
+from fleet_common.auth.keys import PREFIX, KeyFile
+from fleet_common.errors import Unauthenticated
+
+_principal: ContextVar[Principal | None] = ContextVar("fleet_principal", default=None)
+
+
+class FleetToken(AccessToken):
+    """A verified credential as FastMCP carries it.
+
+    The credential's text is replaced by its hash, so that nothing downstream (task snapshots, spans, logs)
+    can leak or forward it.
+    """
+
+    model_config = ConfigDict(arbitrary_types_allowed=True)
+
+    principal: Principal
+
+    @classmethod
+    def of(cls, principal: Principal, text: str, expires_at: int | None = None) -> FleetToken:
+        """Return the token that stands for `principal`."""
+        return cls(
+            token=hashlib.sha256(text.encode()).hexdigest(),
+            client_id=principal.subject,
+            subject=principal.subject,
+            scopes=sorted(principal.scopes),
+            expires_at=expires_at,
+            principal=principal,
+        )
+
+
+class KeyVerifier(TokenVerifier):
+    """Accepts fleet keys and nothing else: the verifier of `/key/mcp`."""
+
+    def __init__(self, keys: KeyFile) -> None:
+        super().__init__()
+        self._keys = keys
+
+    async def verify_token(self, token: str) -> AccessToken | None:
+        """Return the caller of a valid fleet key, else None."""
+        if not token.startswith(PREFIX):
+            return None
+        if self._keys.is_stale:
+            await anyio.to_thread.run_sync(self._keys.refresh)
+        record = self._keys.find(token)
+        return FleetToken.of(record.principal(), token) if record else None
+
+
+class FleetVerifier(KeyVerifier):
+    """Accepts fleet keys and the gateway's internal tokens: the verifier of `/mcp`.
+
+    The kind is told by the key's prefix, so no kind pays for parsing another.
+    """
+
+    def __init__(self, keys: KeyFile, internal: InternalVerifier | None) -> None:
+        super().__init__(keys)
+        self._internal = internal
+
+    async def verify_token(self, token: str) -> AccessToken | None:
+        """Return the caller of a valid fleet key or internal token, else None."""
+        if token.startswith(PREFIX):
+            return await super().verify_token(token)
+        verified = self._internal.verify(token) if self._internal else None
+        return FleetToken.of(verified[0], token, expires_at=verified[1]) if verified else None
+
+
+def caller(local: Principal | None) -> Principal | None:
+    """Return the caller of the current request: the token's, else `local` (stdio and in-memory clients)."""
+    token = get_access_token()
+    return token.principal if isinstance(token, FleetToken) else local
+
+
+@contextmanager
+def acting_as(principal: Principal) -> Iterator[None]:
+    """Make `principal` what `CurrentPrincipal` gives while the block runs."""
+    reset = _principal.set(principal)
+    try:
+        yield
+    finally:
+        _principal.reset(reset)
+
+
+def _require_principal() -> Principal:
+    principal = _principal.get()
+    if principal is None:
+        raise Unauthenticated("this call has no verified caller")
+    return principal
+
+
+def CurrentPrincipal() -> Principal:  # noqa: N802 - a dependency reads like FastMCP's CurrentContext()
+    """Return the dependency that gives a tool its verified caller; it never shows in the tool's schema."""
+    # Any: Depends returns a marker that FastMCP replaces by the value before the tool runs.
+    return cast(Principal, cast(Any, Depends(_require_principal)))

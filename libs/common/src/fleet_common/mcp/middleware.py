@@ -1,0 +1,276 @@
+"""The one middleware of every server: caller, policy, deadline, outcome, metrics, audit line, error translation.
+
+It runs for HTTP, stdio and in-memory clients alike, so no door to a tool goes round the policy.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import mcp_types
+import structlog
+from fastmcp.exceptions import FastMCPError, NotFoundError, ValidationError
+from fastmcp.prompts import Prompt
+from fastmcp.prompts.base import PromptResult
+from fastmcp.resources import Resource, ResourceTemplate
+from fastmcp.resources.base import ResourceResult
+from fastmcp.server.dependencies import get_http_headers
+from fastmcp.server.middleware import CallNext, Middleware, MiddlewareContext
+from fastmcp.tools import Tool, ToolResult
+from mcp import MCPError
+from pydantic import ValidationError as PydanticValidationError
+from pydantic_core import to_json
+from structlog.contextvars import get_contextvars
+
+from fleet_common.auth import Principal
+from fleet_common.deadline import TIMEOUT_HEADER, deadline
+from fleet_common.errors import (
+    DeadlineExceeded,
+    FleetError,
+    InternalError,
+    InvalidInput,
+    NotFound,
+    UnknownTool,
+)
+from fleet_common.mcp.identity import acting_as, caller
+from fleet_common.metrics import Metrics
+from fleet_common.policy import Target, decide
+
+log = structlog.get_logger()
+
+TIMEOUT_META = "fleet/timeoutMs"
+ERROR_META = "fleet/error"
+_UNKNOWN = "_unknown"  # keeps the cardinality of the metrics bounded whatever names callers invent
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class ToolFacts:
+    """What the middleware must know about a tool before it runs."""
+
+    scope: str | None
+    timeout_s: float
+
+
+class FleetMiddleware(Middleware):
+    """See the module."""
+
+    def __init__(
+        self,
+        *,
+        tools: Mapping[str, ToolFacts],
+        read_scope: str,
+        metrics: Metrics,
+        local_principal: Principal | None,
+    ) -> None:
+        self._tools = tools
+        self._read_scope = read_scope
+        self._metrics = metrics
+        self._local = local_principal
+
+    async def on_call_tool(
+        self,
+        context: MiddlewareContext[mcp_types.CallToolRequestParams],
+        call_next: CallNext[mcp_types.CallToolRequestParams, ToolResult],
+    ) -> ToolResult:
+        """Run the tool within policy and deadline; every outcome is counted and leaves an audit line."""
+        started = time.monotonic()
+        principal = caller(self._local)
+        outcome = "cancelled"
+        try:
+            result = await self._run_tool(context, call_next, principal)
+            outcome = "error" if result.is_error else "ok"
+        except Exception as exc:  # noqa: BLE001 - the edge: everything becomes a coded error here, once
+            error = translate(exc)
+            outcome = error.code
+            result = error_result(error)
+        finally:
+            self._record(context.message, principal, outcome, time.monotonic() - started)
+        return result
+
+    async def _run_tool(
+        self,
+        context: MiddlewareContext[mcp_types.CallToolRequestParams],
+        call_next: CallNext[mcp_types.CallToolRequestParams, ToolResult],
+        principal: Principal | None,
+    ) -> ToolResult:
+        name = context.message.name
+        facts = self._tools.get(name)
+        if facts is None:
+            raise UnknownTool(name)
+        known = self._allow(principal, Target("tool", name, facts.scope), UnknownTool(name))
+        seconds = _timeout_s(context) or facts.timeout_s
+        with acting_as(known), deadline(seconds):
+            scope = asyncio.timeout(seconds)
+            try:
+                async with scope:
+                    return await call_next(context)
+            except TimeoutError:
+                if not scope.expired():
+                    raise
+                raise DeadlineExceeded(f"{name} did not finish in {seconds:g} s") from None
+
+    async def on_list_tools(
+        self,
+        context: MiddlewareContext[mcp_types.ListToolsRequest],
+        call_next: CallNext[mcp_types.ListToolsRequest, Sequence[Tool]],
+    ) -> Sequence[Tool]:
+        """Return only what the caller may call: what is listed and what is callable are the same."""
+        principal = caller(self._local)
+        return [
+            tool
+            for tool in await call_next(context)
+            if (facts := self._tools.get(tool.name)) is not None
+            and decide(principal, Target("tool", tool.name, facts.scope)).allowed
+        ]
+
+    async def on_list_resources(
+        self,
+        context: MiddlewareContext[mcp_types.ListResourcesRequest],
+        call_next: CallNext[mcp_types.ListResourcesRequest, Sequence[Resource]],
+    ) -> Sequence[Resource]:
+        """Return the resources the caller may read."""
+        return await call_next(context) if self._may_read() else []
+
+    async def on_list_resource_templates(
+        self,
+        context: MiddlewareContext[mcp_types.ListResourceTemplatesRequest],
+        call_next: CallNext[mcp_types.ListResourceTemplatesRequest, Sequence[ResourceTemplate]],
+    ) -> Sequence[ResourceTemplate]:
+        """Return the resource templates the caller may read."""
+        return await call_next(context) if self._may_read() else []
+
+    async def on_list_prompts(
+        self,
+        context: MiddlewareContext[mcp_types.ListPromptsRequest],
+        call_next: CallNext[mcp_types.ListPromptsRequest, Sequence[Prompt]],
+    ) -> Sequence[Prompt]:
+        """Return the prompts the caller may use."""
+        return await call_next(context) if self._may_read() else []
+
+    async def on_read_resource(
+        self,
+        context: MiddlewareContext[mcp_types.ReadResourceRequestParams],
+        call_next: CallNext[mcp_types.ReadResourceRequestParams, ResourceResult],
+    ) -> ResourceResult:
+        """Read a resource as the caller; refusals look like a resource that does not exist."""
+        target = Target("resource", str(context.message.uri), self._read_scope)
+        return await self._guarded(target, lambda: call_next(context))
+
+    async def on_get_prompt(
+        self,
+        context: MiddlewareContext[mcp_types.GetPromptRequestParams],
+        call_next: CallNext[mcp_types.GetPromptRequestParams, PromptResult],
+    ) -> PromptResult:
+        """Render a prompt as the caller; refusals look like a prompt that does not exist."""
+        target = Target("prompt", context.message.name, self._read_scope)
+        return await self._guarded(target, lambda: call_next(context))
+
+    async def _guarded(self, target: Target, use: Callable[[], Awaitable[T]]) -> T:
+        principal = caller(self._local)
+        refusal = NotFound(target.kind, target.name)
+        try:
+            with acting_as(self._allow(principal, target, refusal)):
+                return await use()
+        except (MCPError, NotFoundError):
+            raise  # already in the protocol's own words
+        except Exception as exc:  # the edge: everything becomes a coded error here, once
+            error = translate(exc)
+            raise MCPError(error.jsonrpc_code, str(error), error.to_dict()) from exc
+
+    def _may_read(self) -> bool:
+        target = Target("resource", "*", self._read_scope)
+        return decide(caller(self._local), target).allowed
+
+    @staticmethod
+    def _allow(principal: Principal | None, target: Target, refusal: FleetError) -> Principal:
+        """Return the caller when the policy lets it use `target`; else log the rule and raise `refusal`."""
+        decision = decide(principal, target)
+        if decision.allowed and principal is not None:
+            return principal
+        log.info(
+            "access_denied",
+            kind=target.kind,
+            name=target.name,
+            subject=principal.subject if principal else None,
+            tenant=principal.tenant if principal else None,
+            rule=decision.rule,
+        )
+        raise refusal
+
+    def _record(
+        self,
+        params: mcp_types.CallToolRequestParams,
+        principal: Principal | None,
+        outcome: str,
+        seconds: float,
+    ) -> None:
+        name = params.name if params.name in self._tools else _UNKNOWN
+        self._metrics.tool_calls.labels(tool=name, outcome=outcome).inc()
+        log.info(
+            "tool_called",
+            tool=name,
+            outcome=outcome,
+            ms=round(seconds * 1000, 1),
+            subject=principal.subject if principal else None,
+            tenant=principal.tenant if principal else None,
+            arguments_sha256=_digest(params.arguments),
+        )
+
+
+def translate(exc: BaseException) -> FleetError:
+    """Return the coded error for anything a tool, resource or prompt raised; defects are logged and masked."""
+    cause = exc
+    while isinstance(cause, FastMCPError) and cause.__cause__ is not None:
+        cause = cause.__cause__
+    match cause:
+        case FleetError():
+            return cause
+        case PydanticValidationError():
+            return InvalidInput(_explain(cause))
+        case NotFoundError() | ValidationError():
+            return InvalidInput("the request does not match any component")
+        case TimeoutError():
+            return DeadlineExceeded("a dependency did not answer in time")
+        case _:
+            log.error("call_failed", exc_info=cause)
+            return InternalError(
+                f"something went wrong here (request {get_contextvars().get('request_id', '-')})"
+            )
+
+
+def error_result(error: FleetError) -> ToolResult:
+    """Return the tool result that carries `error`: readable text, and facts for programs in `_meta`."""
+    return ToolResult(content=str(error), meta={ERROR_META: error.to_dict()}, is_error=True)
+
+
+def _timeout_s(context: MiddlewareContext[Any]) -> float | None:
+    """Return the caller's time in seconds, from `_meta` or the header; nonsense is as good as absent."""
+    request = context.fastmcp_context.request_context if context.fastmcp_context else None
+    raw = (request.meta or {}).get(TIMEOUT_META) if request else None
+    if raw is None:
+        raw = get_http_headers().get(TIMEOUT_HEADER.lower())
+    try:
+        milliseconds = float(raw) if raw is not None else 0.0
+    except (TypeError, ValueError):
+        return None
+    return min(milliseconds, 3_600_000) / 1000 if milliseconds > 0 else None
+
+
+def _explain(error: PydanticValidationError) -> str:
+    """Return where and what, never the value: a wrong argument may be a secret."""
+    problems = error.errors(include_input=False, include_url=False, include_context=False)
+    return "; ".join(
+        f"{'.'.join(str(part) for part in p['loc']) or 'arguments'}: {p['msg']}"
+        for p in problems[:8]
+    )
+
+
+def _digest(arguments: Mapping[str, Any] | None) -> str:
+    return hashlib.sha256(to_json(arguments or {}, fallback=str)).hexdigest()[:16]

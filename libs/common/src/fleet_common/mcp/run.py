@@ -1,0 +1,143 @@
+"""`python -m fleet_<service> VERB`: serve, stdio, config, and the verbs the service adds."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from types import FrameType
+from typing import Any, Protocol
+
+import structlog
+import uvicorn
+from starlette.applications import Starlette
+
+from fleet_common.logs import configure
+from fleet_common.mcp.app import create_app, open_credentials
+from fleet_common.mcp.server import create_server
+from fleet_common.mcp.service import DepsT, Runtime, Service, SettingsT
+from fleet_common.settings import ServiceSettings, SettingsError, describe
+
+log = structlog.get_logger()
+
+# FastMCP prints a banner and asks a package index for updates unless told otherwise.
+os.environ.setdefault("FASTMCP_SHOW_SERVER_BANNER", "false")
+os.environ.setdefault("FASTMCP_CHECK_FOR_UPDATES", "off")
+
+
+class AppFactory(Protocol):
+    """Builds the ASGI app of a service; `create_app` is the usual one."""
+
+    def __call__(
+        self, service: Service[Any, Any], settings: Any, *, runtime: Runtime | None = None
+    ) -> Starlette:
+        """Return the app."""
+        ...
+
+
+def run(
+    service: Service[SettingsT, DepsT],
+    argv: Sequence[str] | None = None,
+    *,
+    app_factory: AppFactory = create_app,
+) -> int:
+    """Run one verb and return the exit status.
+
+    A wrong setting or verb is one sentence on stderr and status 2.
+    """
+    verb, *rest = [*(sys.argv[1:] if argv is None else argv)] or [""]
+    verbs = ["serve", "stdio", "config", *service.commands]
+    if verb not in verbs:
+        print(f"usage: python -m fleet_{service.name} {{{'|'.join(verbs)}}}", file=sys.stderr)  # noqa: T201
+        return 0 if verb in {"-h", "--help"} else 2
+    try:
+        settings = service.settings.read()
+        configure(settings.log_level, settings.log_format, service=service.name)
+        if verb in service.commands:
+            return service.commands[verb](settings, rest)
+        if verb == "serve":
+            runtime = Runtime.create(service.name, service.version)
+            return serve_app(app_factory(service, settings, runtime=runtime), settings, runtime)
+        return _stdio(service, settings) if verb == "stdio" else _config(service, settings)
+    except SettingsError as exc:
+        print(f"fleet-{service.name}: {exc}", file=sys.stderr)  # noqa: T201
+        return 2
+
+
+class Server(uvicorn.Server):
+    """uvicorn that tells readiness first that it is going away."""
+
+    def __init__(self, config: uvicorn.Config, runtime: Runtime) -> None:
+        super().__init__(config)
+        self._runtime = runtime
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Flip readiness, then stop accepting and let calls in flight finish."""
+        self._runtime.health.draining = True
+        super().handle_exit(sig, frame)
+
+
+def listen(settings: ServiceSettings) -> socket.socket:
+    """Return a listening socket.
+
+    Raises:
+        SettingsError: the address is taken or not ours; the text says so.
+    """
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        sock.bind((settings.host, settings.port))
+    except OSError as exc:
+        sock.close()
+        raise SettingsError(
+            f"cannot listen on {settings.host}:{settings.port} ({exc.strerror})"
+        ) from None
+    return sock
+
+
+def serve_app(app: Any, settings: ServiceSettings, runtime: Runtime) -> int:
+    """Serve an ASGI app until SIGTERM or SIGINT; calls in flight get `shutdown_grace_s` to finish."""
+    config = uvicorn.Config(
+        app,
+        http="h11",  # httptools keeps trailing white space in header values, which the MCP spec forbids
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=int(settings.shutdown_grace_s),
+    )
+    with listen(settings) as sock:
+        host, port = sock.getsockname()[:2]
+        log.info("service_started", host=host, port=port)
+        server = Server(config, runtime)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            # uvicorn raises the signal again after its orderly end: that end is a success.
+            signal.signal(number, lambda *_: None)
+        server.run(sockets=[sock])
+    log.info("service_stopped")
+    return 0 if server.started else 1
+
+
+def _stdio(service: Service[SettingsT, DepsT], settings: SettingsT) -> int:
+    keys, _ = open_credentials(settings, service.name)
+    variable = f"{settings.prefix()}STDIO_KEY"
+    if settings.stdio_key is None:
+        raise SettingsError(f"{variable} is not set: stdio needs a fleet key to know its caller")
+    record = keys.lookup(settings.stdio_key.get_secret_value())
+    if record is None:
+        raise SettingsError(f"{variable} is not a valid fleet key")
+    server = create_server(service, settings, local_principal=record.principal())
+    asyncio.run(server.run_stdio_async(show_banner=False))
+    return 0
+
+
+def _config(service: Service[SettingsT, DepsT], settings: SettingsT) -> int:
+    rows = [asdict(row) for row in describe(settings)]
+    print(json.dumps({"service": service.name, "settings": rows}, indent=2))  # noqa: T201
+    return 0

@@ -1,0 +1,78 @@
+"""What a service is: a name, settings, dependencies and features. Everything else is the same for all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar, cast
+
+from fastmcp import Context
+from fastmcp.dependencies import CurrentContext, Depends
+
+from fleet_common.health import Check, Health
+from fleet_common.metrics import Metrics
+from fleet_common.settings import ServiceSettings
+
+SettingsT = TypeVar("SettingsT", bound=ServiceSettings)
+DepsT = TypeVar("DepsT")
+Command = Callable[[SettingsT, list[str]], int]
+"""An extra verb of `python -m fleet_<service>`: takes the settings and the remaining words, returns the exit status."""
+
+
+@dataclass(frozen=True, slots=True)
+class Runtime:
+    """What one process shares between its parts."""
+
+    service: str
+    metrics: Metrics
+    health: Health
+
+    @classmethod
+    def create(cls, service: str, version: str) -> Runtime:
+        """Return a fresh runtime for `service`."""
+        return cls(service, Metrics(service, version), Health())
+
+
+def no_checks(_deps: Any) -> tuple[Check, ...]:
+    """Return no readiness checks: ready as soon as the dependencies are open."""
+    return ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Service(Generic[SettingsT, DepsT]):
+    """One MCP server of the fleet, declared.
+
+    Attributes:
+        name: the domain, such as `data`; prefix of its scopes and audience of its internal tokens.
+        version: the package's version, shown to clients.
+        instructions: what a model should know first; some clients read 512 characters.
+        settings: the class of its settings.
+        open_deps: opens pools and clients for the life of the process; tools get what it yields.
+        tools: functions made with `fastmcp.tools.tool`.
+        resources: functions made with `fastmcp.resources.resource`.
+        prompts: functions made with `fastmcp.prompts.prompt`.
+        checks: what readiness asks, each with its own deadline.
+        commands: extra verbs of `python -m fleet_<name>`.
+    """
+
+    name: str
+    version: str
+    instructions: str
+    settings: type[SettingsT]
+    open_deps: Callable[[SettingsT, Runtime], AbstractAsyncContextManager[DepsT]]
+    tools: tuple[Callable[..., Any], ...] = ()
+    resources: tuple[Callable[..., Any], ...] = ()
+    prompts: tuple[Callable[..., Any], ...] = ()
+    checks: Callable[[DepsT], tuple[Check, ...]] = no_checks
+    commands: Mapping[str, Command[SettingsT]] = field(default_factory=dict)
+
+
+def _deps(ctx: Context = CurrentContext()) -> Any:
+    return ctx.lifespan_context["deps"]
+
+
+def CurrentDeps() -> Any:  # noqa: N802 - a dependency reads like FastMCP's CurrentContext()
+    """Return the dependency that gives a getter what `open_deps` yielded."""
+    # Any: Depends returns a marker that FastMCP replaces by the value before the function runs.
+    return cast(Any, Depends(_deps))

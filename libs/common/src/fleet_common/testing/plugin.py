@@ -1,0 +1,42 @@
+"""pytest plugin: unit tests fail when they block the event loop.
+
+Registered in the root conftest.py. A test that must block on purpose is marked `blocking`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from blockbuster import BlockBuster
+
+from fleet_common.logs import configure
+
+# Only our own code is watched: what a client library does while a test connects is not under test.
+_WATCHED = ["fleet_common", "fleet_gateway", "fleet_data", "fleet_devops", "fleet_aiml"]
+_REAL_FLEET = {"e2e", "chaos", "load", "blocking"}
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Register the marker."""
+    config.addinivalue_line("markers", "blocking: may block the event loop")
+
+
+@pytest.fixture(autouse=True)
+def _logs_as_in_production() -> None:
+    configure("INFO", "json")
+
+
+@pytest.fixture(autouse=True)
+def _loop_stays_free(request: pytest.FixtureRequest) -> Iterator[None]:
+    if _REAL_FLEET & {mark.name for mark in request.node.iter_markers()}:
+        yield
+        return
+    guard = BlockBuster(scanned_modules=_WATCHED)
+    for name in ("os.stat", "io.TextIOWrapper.read", "io.BufferedReader.read"):
+        guard.functions[name].can_block_in("linecache.py", {"checkcache", "updatecache"})
+    guard.activate()
+    try:
+        yield
+    finally:
+        guard.deactivate()

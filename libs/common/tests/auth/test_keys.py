@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+import json
+import stat
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from fleet_common.auth.keys import KeyFile
+from fleet_common.errors import InvalidInput, NotFound
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "state" / "keys.json"
+
+
+@pytest.fixture
+def keys(path: Path) -> KeyFile:
+    return KeyFile(path)
+
+
+def test_a_new_key_opens_and_stands_for_its_roles(keys: KeyFile) -> None:
+    new = keys.create(name="laptop", roles=["viewer"], tenant="acme")
+    record = keys.lookup(new.text)
+    assert record is not None
+    caller = record.principal()
+    assert (caller.subject, caller.tenant, caller.kind) == (f"key:{record.id}", "acme", "key")
+    assert "data:read" in caller.scopes
+    assert "data:write" not in caller.scopes
+
+
+def test_only_the_hash_is_stored_and_only_the_owner_may_read(keys: KeyFile, path: Path) -> None:
+    new = keys.create(name="laptop", roles=["admin"], tenant="acme")
+    secret = new.text.split("_", 2)[2]
+    assert secret not in path.read_text()
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize("wrong", ["", "fleet_", "fleet_00000000_x", "Bearer"])
+def test_anything_else_opens_nothing(keys: KeyFile, wrong: str) -> None:
+    keys.create(name="laptop", roles=["admin"], tenant="acme")
+    assert keys.lookup(wrong) is None
+
+
+def test_the_right_id_with_another_secret_opens_nothing(keys: KeyFile) -> None:
+    new = keys.create(name="laptop", roles=["admin"], tenant="acme")
+    assert keys.lookup(new.text[:-1] + ("A" if new.text[-1] != "A" else "B")) is None
+
+
+def test_a_revoked_key_stops_working_in_another_process_within_a_second(path: Path) -> None:
+    clock = Clock()
+    here, elsewhere = KeyFile(path), KeyFile(path, monotonic=clock)
+    new = here.create(name="laptop", roles=["admin"], tenant="acme")
+    assert elsewhere.lookup(new.text)
+    here.revoke(new.record.id)
+    clock.now += 1.0
+    assert elsewhere.lookup(new.text) is None
+
+
+def test_revoking_twice_keeps_the_first_time(keys: KeyFile) -> None:
+    key_id = keys.create(name="laptop", roles=["admin"], tenant="acme").record.id
+    assert keys.revoke(key_id).revoked == keys.revoke(key_id).revoked
+
+
+def test_an_expired_key_opens_nothing(keys: KeyFile) -> None:
+    past = datetime.now(UTC) - timedelta(seconds=1)
+    new = keys.create(name="old", roles=["admin"], tenant="acme", expires=past)
+    assert keys.lookup(new.text) is None
+
+
+def test_an_unknown_role_is_refused_with_the_known_ones(keys: KeyFile) -> None:
+    with pytest.raises(InvalidInput, match=r"unknown role root\. Roles are: viewer"):
+        keys.create(name="x", roles=["root"], tenant="acme")
+
+
+def test_a_key_without_a_role_is_refused(keys: KeyFile) -> None:
+    with pytest.raises(InvalidInput, match="none given"):
+        keys.create(name="x", roles=[], tenant="acme")
+
+
+def test_revoking_an_unknown_key_says_so(keys: KeyFile) -> None:
+    with pytest.raises(NotFound, match="key 00000000 not found"):
+        keys.revoke("00000000")
+
+
+def test_a_damaged_file_keeps_the_last_good_keys(path: Path) -> None:
+    clock = Clock()
+    keys = KeyFile(path, monotonic=clock)
+    new = keys.create(name="laptop", roles=["admin"], tenant="acme")
+    assert keys.lookup(new.text)
+    path.write_text('{"version": 1, "keys": [')
+    clock.now += 1.0
+    assert keys.lookup(new.text)
+
+
+def test_a_deleted_file_closes_every_door(path: Path) -> None:
+    clock = Clock()
+    keys = KeyFile(path, monotonic=clock)
+    new = keys.create(name="laptop", roles=["admin"], tenant="acme")
+    path.unlink()
+    clock.now += 1.0
+    assert keys.lookup(new.text) is None
+    assert keys.list() == []
+
+
+def test_keys_are_listed_with_their_facts(keys: KeyFile, path: Path) -> None:
+    keys.create(name="a", roles=["viewer"], tenant="acme")
+    keys.create(name="b", roles=["sales", "viewer"], tenant="acme")
+    assert sorted(record.name for record in keys.list()) == ["a", "b"]
+    assert len(json.loads(path.read_text())["keys"]) == 2
