@@ -69,6 +69,4 @@ class ClaimSigner:
         """Return what `migrate` stores, so that the database can check a claim without a loop."""
         key = self._key if len(self._key) <= _BLOCK else hashlib.sha256(self._key).digest()
         block = key.ljust(_BLOCK, b"\0")
-        return PaddedKey(
-            self._kid, bytes(b ^ 0x36 for b in block), bytes(b ^ 0x5C for b in block)
-        )
+        return PaddedKey(self._kid, bytes(b ^ 0x36 for b in block), bytes(b ^ 0x5C for b in block))

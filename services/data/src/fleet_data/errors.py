@@ -76,10 +76,10 @@ class Contended(Conflict):
 class UnknownTenant(NotConfigured):
     """Raised when a tenant has no CRM yet."""
 
-    def __init__(self, tenant: str) -> None:
+    def __init__(self) -> None:
         super().__init__(
-            f"tenant {tenant} has no CRM yet",
-            hint=f"An operator creates it with `python -m fleet_data tenant {tenant}`",
+            "this tenant has no CRM yet",
+            hint="An operator creates it with `python -m fleet_data tenant NAME`",
         )
 
 
@@ -100,6 +100,8 @@ def from_postgres(exc: asyncpg.PostgresError) -> FleetError:
     match exc:
         case asyncpg.UniqueViolationError():
             return AlreadyExists("a record with this", _column_of(exc))
+        case asyncpg.ForeignKeyViolationError() if _column_of(exc) == "tenant_fkey":
+            return UnknownTenant()
         case asyncpg.ForeignKeyViolationError():
             return InvalidInput(f"{_column_of(exc)} points at nothing that exists")
         case asyncpg.NotNullViolationError():

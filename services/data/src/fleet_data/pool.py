@@ -16,6 +16,7 @@ from typing import Any, cast
 
 import asyncpg
 
+from fleet_common.deadline import remaining
 from fleet_common.errors import Unavailable
 from fleet_data.claims import Caller, ClaimSigner
 from fleet_data.errors import translated
@@ -57,30 +58,30 @@ class Database:
         self._limits = limits
 
     @asynccontextmanager
-    async def reading(
-        self, caller: Caller, *, timeout_s: float | None = None
-    ) -> AsyncGenerator[Connection]:
+    async def reading(self, caller: Caller) -> AsyncGenerator[Connection]:
         """Yield a read-only transaction that sees the rows of the caller's tenant; it is always rolled back."""
         async with self._acquired(self._reader) as connection:
-            await connection.execute(self._begin(connection, caller, "READ ONLY", timeout_s))
+            await connection.execute(self._begin(connection, caller, "READ ONLY"))
             yield connection
 
     @asynccontextmanager
     async def writing(
-        self, caller: Caller, *, settings: Mapping[str, str] | None = None
+        self, caller: Caller, *, settings: Mapping[str, str] | None = None, keep: bool = True
     ) -> AsyncGenerator[Connection]:
         """Yield a transaction that may change the caller's tenant; it commits unless the block raises.
 
         Args:
             caller: on whose behalf.
             settings: further settings of the transaction; values must be safe in SQL.
+            keep: False rolls back at the end, for dry runs.
         """
         async with self._acquired(self._writer) as connection:
-            begin = self._begin(connection, caller, "READ WRITE", None)
+            begin = self._begin(connection, caller, "READ WRITE")
             extra = "".join(f"; SET LOCAL {k} = '{v}'" for k, v in (settings or {}).items())
             await connection.execute(begin + extra)
             yield connection
-            await connection.execute("COMMIT")
+            if keep:
+                await connection.execute("COMMIT")
 
     async def bare(self, query: str, *, role: str) -> list[asyncpg.Record]:
         """Return the rows of one statement without a claim, as the readiness checks need it."""
@@ -92,29 +93,26 @@ class Database:
     async def _acquired(self, pool: Pool) -> AsyncGenerator[Connection]:
         with translated():
             try:
-                connection = await pool.acquire(timeout=self._limits.wait_s)
-            except TimeoutError:
-                raise Unavailable("database") from None
+                connection = await pool.acquire(timeout=remaining(self._limits.wait_s))
+            except (TimeoutError, asyncpg.PostgresError) as exc:
+                # No connection, whatever the reason (full, starting, wrong password): not the caller's.
+                raise Unavailable("database") from exc
             try:
                 yield cast(Connection, connection)
             finally:
                 await pool.release(connection)
 
-    def _begin(
-        self, connection: Connection, caller: Caller, mode: str, timeout_s: float | None
-    ) -> str:
+    def _begin(self, connection: Connection, caller: Caller, mode: str) -> str:
         """Return the first round trip: transaction, claim, limits. No value in it comes from the caller's text."""
-        limit_ms = max(1, int(1000 * min(timeout_s or 1e9, self._limits.statement_s)))
+        limit_ms = max(1, int(1000 * remaining(self._limits.statement_s)))
         claim = self._signer.sign(caller, backend_pid=connection.get_server_pid())
-        begin = (
-            f"BEGIN {mode}; SET LOCAL app.claims = '{claim}'; SET LOCAL statement_timeout = {limit_ms}"
-        )
+        begin = f"BEGIN {mode}; SET LOCAL app.claims = '{claim}'; SET LOCAL statement_timeout = {limit_ms}"
         if connection.get_server_version().major >= _TRANSACTION_TIMEOUT:
             begin += f"; SET LOCAL transaction_timeout = {limit_ms + 1000}"
         return begin
 
 
-async def open_pool(url: str, *, size: int) -> Pool:
+def open_pool(url: str, *, size: int) -> Pool:
     """Return a pool that connects when it is first used, so that a database that is away does not stop the start."""
     return asyncpg.create_pool(
         url,

@@ -15,7 +15,9 @@ class Settings(ServiceSettings):
 
     port: int = Field(8081, ge=0, le=65535, description="Port to listen on.")
     database_url: SecretStr = Field(description="DSN of the role crm_writer, for changes.")
-    reader_url: SecretStr = Field(description="DSN of the role crm_reader, for everything that reads.")
+    reader_url: SecretStr = Field(
+        description="DSN of the role crm_reader, for everything that reads."
+    )
     claims_key: SecretStr = Field(
         min_length=32,
         description="Secret of 32 characters or more that signs tenant claims and cursors; "

@@ -64,7 +64,13 @@ BEGIN
 END
 $$;
 
+-- Lets readiness see that a claim is accepted, and a caller of db_query who it is.
+CREATE FUNCTION crm.tenant() RETURNS text
+LANGUAGE sql STABLE SECURITY DEFINER PARALLEL RESTRICTED
+SET search_path = pg_catalog, pg_temp
+AS $$ SELECT authz.tenant() $$;
+
 GRANT USAGE ON SCHEMA crm TO crm_reader;
 GRANT SELECT ON ALL TABLES IN SCHEMA crm TO crm_reader;
-REVOKE ALL ON FUNCTION crm.row_too_large() FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION crm.row_too_large() TO crm_reader;
+REVOKE ALL ON FUNCTION crm.tenant(), crm.row_too_large() FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION crm.tenant(), crm.row_too_large() TO crm_reader;

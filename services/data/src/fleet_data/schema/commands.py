@@ -9,7 +9,7 @@ from fleet_common.errors import FleetError
 from fleet_common.settings import SettingsError
 from fleet_data.claims import ClaimSigner
 from fleet_data.errors import translated
-from fleet_data.schema.models import Login, MigrationReport, packaged_migrations
+from fleet_data.schema.models import MIGRATIONS, Login, MigrationReport
 from fleet_data.schema.repository import MigrationStore
 from fleet_data.schema.service import migrate
 from fleet_data.settings import Settings
@@ -41,7 +41,7 @@ async def _migrate(settings: Settings, url: str) -> MigrationReport:
         async with MigrationStore.connect(url, timeout_s=_CONNECT_S) as store:
             return await migrate(
                 store,
-                packaged_migrations(),
+                MIGRATIONS,
                 key=key,
                 logins=[login for url in urls if (login := Login.of_url(url))],
             )

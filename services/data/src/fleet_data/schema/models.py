@@ -59,11 +59,14 @@ class MigrationReport:
     missing: Sequence[str]
 
 
-def packaged_migrations() -> list[Migration]:
-    """Return the migrations this version ships, in order."""
+def _packaged() -> tuple[Migration, ...]:
     found = []
     for path in files("fleet_data").joinpath("migrations").iterdir():
         if match := _FILE_NAME.fullmatch(path.name):
             sql = path.read_text(encoding="utf-8")
             found.append(Migration(int(match[1]), f"{match[1]}_{match[2]}", sql))
-    return sorted(found, key=lambda migration: migration.number)
+    return tuple(sorted(found, key=lambda migration: migration.number))
+
+
+MIGRATIONS = _packaged()
+"""The migrations this version ships, in order; read at import, before there is an event loop to block."""

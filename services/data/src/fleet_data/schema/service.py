@@ -57,9 +57,7 @@ async def migrate(
     )
 
 
-def pending_migrations(
-    migrations: Sequence[Migration], applied: dict[int, str]
-) -> list[Migration]:
+def pending_migrations(migrations: Sequence[Migration], applied: dict[int, str]) -> list[Migration]:
     """Return what is still to be applied, in order.
 
     Raises:

@@ -1,0 +1,259 @@
+"""Nouns of the CRM: objects and their fields, filters, pages, and what became of a change."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from fleet_common.errors import InvalidInput
+
+ObjectName = Literal["contact", "company", "deal", "lead", "activity", "note", "task"]
+FieldKind = Literal[
+    "text",
+    "email",
+    "domain",
+    "phone",
+    "url",
+    "integer",
+    "number",
+    "date",
+    "timestamp",
+    "enum",
+    "id",
+]
+Operator = Literal[
+    "eq",
+    "ne",
+    "lt",
+    "lte",
+    "gt",
+    "gte",
+    "in",
+    "not_in",
+    "contains",
+    "starts_with",
+    "is_null",
+    "not_null",
+]
+Outcome = Literal["created", "updated", "unchanged", "error"]
+Scalar = str | int | float | bool | None
+
+
+@dataclass(frozen=True, slots=True)
+class FieldDef:
+    """One field of an object.
+
+    Attributes:
+        name: column in the view and in the table.
+        kind: what a value must look like.
+        about: one line for whoever fills it in.
+        required: a new record needs it.
+        default: value of a new record that does not say.
+        writable: crm_upsert may set it.
+        listed: crm_search returns it unless told which fields to return.
+        searched: `query` of crm_search looks into it.
+        free_text: people outside wrote it, so it is fenced as untrusted in answers.
+        choices: the allowed values of an enum.
+        refers_to: the object an id belongs to.
+        most: longest text, in characters.
+    """
+
+    name: str
+    kind: FieldKind = "text"
+    about: str = ""
+    required: bool = False
+    default: Scalar = None
+    writable: bool = True
+    listed: bool = False
+    searched: bool = False
+    free_text: bool = False
+    choices: tuple[str, ...] = ()
+    refers_to: ObjectName | Literal["user"] | None = None
+    most: int = 300
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectDef:
+    """One kind of record.
+
+    Attributes:
+        name: as tools call it.
+        table: name of the view in schema crm and of the table in schema store.
+        about: one line for a model.
+        match_on: fields, besides id, that find an existing record.
+    """
+
+    name: ObjectName
+    table: str
+    about: str
+    fields: Mapping[str, FieldDef]
+    match_on: tuple[str, ...] = ()
+
+    def field(self, name: str) -> FieldDef:
+        """Return a field by name.
+
+        Raises:
+            InvalidInput: there is none of that name; the text lists those there are.
+        """
+        try:
+            return self.fields[name]
+        except KeyError:
+            raise InvalidInput(
+                f"{self.name} has no field {name[:60]!r}", hint=f"Fields: {', '.join(self.fields)}"
+            ) from None
+
+    @property
+    def writable(self) -> tuple[FieldDef, ...]:
+        """Return what crm_upsert may set."""
+        return tuple(f for f in self.fields.values() if f.writable)
+
+
+class Where(BaseModel):
+    """A condition on one field."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    field: str
+    op: Operator = "eq"
+    value: Scalar | list[Scalar] = None
+
+
+class All(BaseModel):
+    """Every one of these holds."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    all: Annotated[list[Filter], Field(min_length=1, max_length=20)]
+
+
+class AnyOf(BaseModel):
+    """At least one of these holds."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    any: Annotated[list[Filter], Field(min_length=1, max_length=20)]
+
+
+class Not(BaseModel):
+    """This does not hold."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+    negated: Filter = Field(alias="not")
+
+
+Filter = Where | All | AnyOf | Not
+All.model_rebuild()
+AnyOf.model_rebuild()
+Not.model_rebuild()
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What a page is sorted by; the id breaks ties. `field` None means by likeness to the query, best first."""
+
+    field: FieldDef | None
+    descending: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """The last row of a page: where the next begins. `value` is that of the sort field."""
+
+    value: Scalar
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """One page to fetch."""
+
+    of: ObjectDef
+    fields: tuple[FieldDef, ...]
+    order: Order
+    limit: int
+    query: str | None = None
+    where: Filter | None = None
+    after: Position | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Rows in the order of `columns`."""
+
+    columns: tuple[str, ...]
+    rows: Sequence[Sequence[Any]]
+    next_cursor: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Records by id, and the ids that are not there (or not this caller's)."""
+
+    page: Page
+    missing_ids: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A record as the caller wrote it, checked.
+
+    Attributes:
+        index: position in the call, from 0.
+        values: the fields it names, in the form the database stores.
+        match: the field and value that find the existing record; None makes a new one.
+        version: the version the caller thinks the record is at.
+    """
+
+    index: int
+    values: Mapping[str, Scalar]
+    match: tuple[str, str] | None = None
+    version: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A record as it is in the database."""
+
+    id: UUID
+    version: int
+    values: Mapping[str, Scalar]
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """A record to insert or to update: all writable fields, already merged."""
+
+    index: int
+    id: UUID
+    values: Mapping[str, Scalar]
+
+
+@dataclass(frozen=True, slots=True)
+class RowOutcome:
+    """What became of one record of crm_upsert; `detail` is the error, or the diff of a dry run."""
+
+    index: int
+    outcome: Outcome
+    id: str | None = None
+    version: int | None = None
+    detail: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class Upserted:
+    """What became of a call of crm_upsert; `change_set_id` is None when nothing changed."""
+
+    rows: Sequence[RowOutcome]
+    change_set_id: str | None = None
+    dry_run: bool = False
+    counts: Mapping[str, int] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the answer as an idempotency key remembers it."""
+        rows = [[r.index, r.outcome, r.id, r.version, r.detail] for r in self.rows]
+        return {"rows": rows, "change_set_id": self.change_set_id, "counts": dict(self.counts)}

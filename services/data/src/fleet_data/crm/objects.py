@@ -1,0 +1,207 @@
+"""The registry: every object and field of the CRM, declared once; tools, SQL and schemas follow it."""
+
+from __future__ import annotations
+
+from typing import get_args
+
+from fleet_data.crm.models import FieldDef, ObjectDef, ObjectName
+
+_ID = FieldDef("id", "id", "Id of the record.", writable=False, listed=True)
+_SYSTEM = (
+    FieldDef("version", "integer", "Grows with every change.", writable=False, listed=True),
+    FieldDef("created_at", "timestamp", "When it was made.", writable=False),
+    FieldDef("created_by", "text", "Who made it.", writable=False),
+    FieldDef("updated_at", "timestamp", "When it last changed.", writable=False),
+    FieldDef("updated_by", "text", "Who changed it last.", writable=False),
+)
+_OWNER = FieldDef("owner_id", "id", "User who looks after it; see crm.users.", refers_to="user")
+_COMPANY = FieldDef("company_id", "id", "Company it belongs to.", refers_to="company", listed=True)
+_CONTACT = FieldDef("contact_id", "id", "Person it is about.", refers_to="contact", listed=True)
+_LINKS = (
+    _CONTACT,
+    _COMPANY,
+    FieldDef("deal_id", "id", "Deal it is about.", refers_to="deal", listed=True),
+    FieldDef("lead_id", "id", "Lead it is about.", refers_to="lead", listed=True),
+    _OWNER,
+)
+_EMAIL = FieldDef(
+    "email", "email", "Mail address, unique among live records.", listed=True, searched=True
+)
+_PHONE = FieldDef("phone", "phone", "Phone number, best with country code.")
+_COUNTRY = FieldDef("country", "text", "Country.", listed=True)
+_CITY = FieldDef("city", "text", "City.")
+_DESCRIPTION = FieldDef("description", "text", "Free text.", free_text=True, most=10_000)
+
+
+def _body(*, required: bool = False) -> FieldDef:
+    return FieldDef(
+        "body", "text", "Free text.", required=required, free_text=True, searched=True, most=20_000
+    )
+
+
+def _object(
+    name: ObjectName, table: str, about: str, *fields: FieldDef, match_on: tuple[str, ...] = ()
+) -> ObjectDef:
+    every = (_ID, *fields, *_SYSTEM)
+    return ObjectDef(name, table, about, {f.name: f for f in every}, match_on)
+
+
+OBJECTS: dict[str, ObjectDef] = {
+    definition.name: definition
+    for definition in (
+        _object(
+            "company",
+            "companies",
+            "An organisation: customer, prospect or partner.",
+            FieldDef("name", required=True, listed=True, searched=True, about="Name."),
+            FieldDef("domain", "domain", "Mail domain, unique.", listed=True, searched=True),
+            FieldDef("industry", about="Industry.", listed=True),
+            FieldDef("employees", "integer", "Number of employees.", listed=True),
+            FieldDef("annual_revenue", "number", "Yearly revenue."),
+            _COUNTRY,
+            _CITY,
+            FieldDef("website", "url", "Web address."),
+            _PHONE,
+            _OWNER,
+            _DESCRIPTION,
+            match_on=("domain",),
+        ),
+        _object(
+            "contact",
+            "contacts",
+            "A person, usually at a company.",
+            FieldDef("first_name", about="Given name.", listed=True, searched=True),
+            FieldDef("last_name", about="Family name.", required=True, listed=True, searched=True),
+            _EMAIL,
+            _PHONE,
+            FieldDef("title", about="Job title.", listed=True),
+            _COMPANY,
+            FieldDef(
+                "lifecycle",
+                "enum",
+                "How far along.",
+                default="lead",
+                listed=True,
+                choices=("subscriber", "lead", "qualified", "customer", "former"),
+            ),
+            _COUNTRY,
+            _CITY,
+            _OWNER,
+            _DESCRIPTION,
+            match_on=("email",),
+        ),
+        _object(
+            "lead",
+            "leads",
+            "A person who may become a customer and is not qualified yet.",
+            FieldDef("name", about="Full name.", required=True, listed=True, searched=True),
+            _EMAIL,
+            _PHONE,
+            FieldDef("title", about="Job title."),
+            FieldDef("company_name", about="Employer, as given.", listed=True, searched=True),
+            _COUNTRY,
+            FieldDef(
+                "source",
+                "enum",
+                "Where it came from.",
+                default="web",
+                listed=True,
+                choices=("web", "referral", "event", "outbound", "partner", "advert"),
+            ),
+            FieldDef(
+                "status",
+                "enum",
+                "How far along.",
+                default="new",
+                listed=True,
+                choices=("new", "working", "qualified", "unqualified", "converted"),
+            ),
+            FieldDef("score", "integer", "Likelihood to buy, 0 to 100.", listed=True),
+            FieldDef("contact_id", "id", "Contact it became.", refers_to="contact"),
+            _OWNER,
+            _DESCRIPTION,
+            match_on=("email",),
+        ),
+        _object(
+            "deal",
+            "deals",
+            "A sales opportunity in a stage of a pipeline.",
+            FieldDef("name", about="Name.", required=True, listed=True, searched=True),
+            _COMPANY,
+            _CONTACT,
+            FieldDef("pipeline", about="Key of the pipeline.", default="sales"),
+            FieldDef(
+                "stage", about="Key of the stage; see crm.stages.", default="new", listed=True
+            ),
+            FieldDef(
+                "status",
+                "enum",
+                "Follows the stage.",
+                writable=False,
+                listed=True,
+                choices=("open", "won", "lost"),
+            ),
+            FieldDef("amount", "number", "Value in `currency`.", listed=True),
+            FieldDef("currency", about="ISO 4217 code.", default="EUR", listed=True, most=3),
+            FieldDef("expected_close", "date", "Expected day of the decision.", listed=True),
+            FieldDef("stage_changed_at", "timestamp", "When it entered the stage.", writable=False),
+            FieldDef("closed_at", "timestamp", "When it was won or lost.", writable=False),
+            _OWNER,
+            _DESCRIPTION,
+        ),
+        _object(
+            "activity",
+            "activities",
+            "A call, meeting or mail that happened.",
+            FieldDef(
+                "kind",
+                "enum",
+                "What it was.",
+                required=True,
+                listed=True,
+                choices=("call", "meeting", "email"),
+            ),
+            FieldDef(
+                "subject",
+                about="One line.",
+                required=True,
+                listed=True,
+                searched=True,
+                free_text=True,
+            ),
+            _body(),
+            FieldDef("occurred_at", "timestamp", "When it was.", required=True, listed=True),
+            FieldDef("duration_min", "integer", "Length in minutes."),
+            *_LINKS,
+        ),
+        _object("note", "notes", "A remark about a record.", _body(required=True), *_LINKS),
+        _object(
+            "task",
+            "tasks",
+            "Something somebody is to do.",
+            FieldDef("title", about="One line.", required=True, listed=True, searched=True),
+            _body(),
+            FieldDef("due_at", "timestamp", "When it is due.", listed=True),
+            FieldDef(
+                "status",
+                "enum",
+                "How far along.",
+                default="open",
+                listed=True,
+                choices=("open", "done", "cancelled"),
+            ),
+            FieldDef(
+                "priority",
+                "enum",
+                "How urgent.",
+                default="normal",
+                listed=True,
+                choices=("low", "normal", "high"),
+            ),
+            *_LINKS,
+        ),
+    )
+}
+"""Every object by name, in the order they are listed to callers."""
+
+NAMES: tuple[str, ...] = get_args(ObjectName)

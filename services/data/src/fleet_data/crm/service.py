@@ -1,0 +1,217 @@
+"""What the CRM can do: find, read and write records of any kind."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Any, Protocol
+from uuid import UUID
+
+from fleet_common.errors import InvalidInput
+from fleet_data.claims import Caller
+from fleet_data.crm.cursor import CursorSigner
+from fleet_data.crm.models import (
+    FieldDef,
+    Filter,
+    Found,
+    ObjectDef,
+    Order,
+    Page,
+    Position,
+    Search,
+    Upserted,
+)
+from fleet_data.crm.objects import OBJECTS
+from fleet_data.crm.upsert import Transaction, Upsert, args_hash, restored, upsert
+from fleet_data.crm.values import parse_value
+from fleet_data.ids import uuid7
+
+_TOOL = "crm_upsert"
+_RELEVANCE = "relevance"
+
+
+class Store(Protocol):
+    """Where the records are."""
+
+    async def search(
+        self, caller: Caller, search: Search
+    ) -> tuple[list[tuple[Any, ...]], Position | None]: ...
+    async def get(
+        self, caller: Caller, of: ObjectDef, fields: Sequence[FieldDef], ids: Sequence[UUID]
+    ) -> dict[str, tuple[Any, ...]]: ...
+    async def stages(self, caller: Caller) -> list[dict[str, Any]]: ...
+    def changing(
+        self, caller: Caller, *, change_set: UUID, keep: bool
+    ) -> AbstractAsyncContextManager[Transaction]: ...
+
+
+class Crm:
+    """The CRM of every tenant; each call says on whose behalf."""
+
+    def __init__(self, store: Store, cursors: CursorSigner) -> None:
+        self._store = store
+        self._cursors = cursors
+
+    async def search(
+        self,
+        caller: Caller,
+        name: str,
+        *,
+        query: str | None = None,
+        where: Filter | None = None,
+        fields: Sequence[str] | None = None,
+        sort: str | None = None,
+        limit: int = 50,
+        cursor: str | None = None,
+    ) -> Page:
+        """Return one page of records.
+
+        Args:
+            caller: on whose behalf.
+            name: the object.
+            query: words to look for; misspelt ones are found too.
+            where: conditions.
+            fields: what to return; the listed ones by default.
+            sort: field to sort by, `-field` for the largest first; `relevance` with a query, else newest first.
+            limit: rows per page.
+            cursor: where the page begins.
+
+        Raises:
+            InvalidInput: a name or value is wrong, or the cursor belongs to another question.
+        """
+        of = OBJECTS[name]
+        chosen = _chosen(of, fields)
+        question = _question(caller, name, query, where, sort)
+        search = Search(
+            of=of,
+            fields=chosen,
+            order=_order(of, sort, query),
+            limit=limit,
+            query=query,
+            where=where,
+            after=self._cursors.read(cursor, question=question) if cursor else None,
+        )
+        rows, end = await self._store.search(caller, search)
+        following = self._cursors.write(end, question=question) if end else None
+        return Page(tuple(field.name for field in chosen), rows, following)
+
+    async def get(
+        self,
+        caller: Caller,
+        name: str,
+        ids: Sequence[UUID],
+        *,
+        fields: Sequence[str] | None = None,
+    ) -> Found:
+        """Return records in the order of `ids`, and the ids that are not there."""
+        of = OBJECTS[name]
+        chosen = _chosen(of, fields) if fields else tuple(of.fields.values())
+        by_id = await self._store.get(caller, of, chosen, ids)
+        wanted = list(dict.fromkeys(str(id_) for id_ in ids))
+        rows = [by_id[id_] for id_ in wanted if id_ in by_id]
+        page = Page(tuple(field.name for field in chosen), rows)
+        return Found(page, [id_ for id_ in wanted if id_ not in by_id])
+
+    async def upsert(
+        self,
+        caller: Caller,
+        name: str,
+        records: Sequence[Mapping[str, Any]],
+        *,
+        match_on: str = "id",
+        if_version: int | None = None,
+        dry_run: bool = False,
+        idempotency_key: str | None = None,
+    ) -> Upserted:
+        """Create or update records; each has its own outcome, and those without an error are kept together.
+
+        Args:
+            caller: on whose behalf.
+            name: the object.
+            records: the fields to set; `id` or the `match_on` field says which record is meant.
+            match_on: unique field that finds an existing record.
+            if_version: update only records that are at this version; `version` in a record goes first.
+            dry_run: do everything, report the differences and keep nothing.
+            idempotency_key: the same key and arguments return the first answer and change nothing.
+
+        Raises:
+            InvalidInput: `match_on` is not a unique field of the object.
+            KeyReused: the key was used with other arguments.
+            UnknownTenant: the tenant has no CRM.
+        """
+        of = OBJECTS[name]
+        if match_on not in ("id", *of.match_on):
+            raise InvalidInput(
+                f"{name} cannot be matched on {match_on[:60]!r}",
+                hint=f"Use {', '.join(('id', *of.match_on))}",
+            )
+        call = Upsert(of, records, match_on, if_version, dry_run=dry_run, change_set=uuid7())
+        keep = not dry_run
+        async with self._store.changing(caller, change_set=call.change_set, keep=keep) as changes:
+            if idempotency_key is None or dry_run:
+                return await upsert(changes, call)
+            told = args_hash(call)
+            before = await changes.recall(_TOOL, idempotency_key, told)
+            if before is not None:
+                return restored(before)
+            result = await upsert(changes, call)
+            await changes.remember(_TOOL, idempotency_key, result.to_json())
+            return result
+
+    async def describe(self, caller: Caller, name: str) -> dict[str, Any]:
+        """Return what a model must know to work with an object: fields, choices and, for deals, the stages.
+
+        Raises:
+            InvalidInput: there is no such object; the text lists those there are.
+        """
+        of = OBJECTS.get(name)
+        if of is None:
+            raise InvalidInput(f"no object {name[:60]!r}", hint=f"Objects: {', '.join(OBJECTS)}")
+        schema = {
+            "object": of.name,
+            "about": of.about,
+            "sql_view": f"crm.{of.table}",
+            "match_on": ["id", *of.match_on],
+            "fields": [_described(field) for field in of.fields.values()],
+        }
+        if name == "deal":
+            schema["stages"] = await self._store.stages(caller)
+        return schema
+
+
+def _chosen(of: ObjectDef, names: Sequence[str] | None) -> tuple[FieldDef, ...]:
+    if names:
+        return tuple(of.field(name) for name in dict.fromkeys(names))
+    return tuple(field for field in of.fields.values() if field.listed)
+
+
+def _order(of: ObjectDef, sort: str | None, query: str | None) -> Order:
+    if sort is None:
+        return Order(None if query else of.fields["id"], descending=True)
+    if sort == _RELEVANCE:
+        if query is None:
+            raise InvalidInput("sort by relevance needs a query")
+        return Order(None, descending=True)
+    return Order(of.field(sort.removeprefix("-")), descending=sort.startswith("-"))
+
+
+def _question(
+    caller: Caller, name: str, query: str | None, where: Filter | None, sort: str | None
+) -> str:
+    condition = where.model_dump_json() if where else None
+    return json.dumps([caller.tenant, name, query, condition, sort])
+
+
+def _described(field: FieldDef) -> dict[str, Any]:
+    facts = {
+        "name": field.name,
+        "kind": field.kind,
+        "about": field.about,
+        "required": field.required or None,
+        "default": field.default,
+        "read_only": True if not field.writable else None,
+        "choices": list(field.choices) or None,
+        "refers_to": field.refers_to,
+    }
+    return {key: value for key, value in facts.items() if value is not None}

@@ -1,0 +1,189 @@
+"""The CRM as a model sees it: search, get and upsert, generic over the object."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Any
+from uuid import UUID
+
+from fastmcp.dependencies import Depends
+from fastmcp.tools import ToolResult, tool
+from mcp_types import ToolAnnotations
+from pydantic import Field
+
+from fleet_common.mcp import TABLE_SCHEMA, fence, table
+from fleet_common.mcp.params import Cursor, DryRun, Fields, IdempotencyKey, Limit
+from fleet_data.claims import Caller
+from fleet_data.crm.models import Filter, ObjectName, Page, Upserted
+from fleet_data.crm.objects import OBJECTS
+from fleet_data.crm.service import Crm
+from fleet_data.deps import get_caller, get_crm
+
+_READS = ToolAnnotations(
+    read_only_hint=True, destructive_hint=False, idempotent_hint=True, open_world_hint=False
+)
+_WRITES = ToolAnnotations(
+    read_only_hint=False, destructive_hint=False, idempotent_hint=True, open_world_hint=False
+)
+_SEARCH_CHARS = 500  # of a free text in a list; crm_get returns the whole
+
+ObjectParam = Annotated[ObjectName, Field(description="Kind of record.")]
+
+
+@tool(
+    title="Search CRM records",
+    annotations=_READS,
+    output_schema=TABLE_SCHEMA,
+    tags={"crm"},
+)
+async def crm_search(  # noqa: PLR0917 - parameters of a tool are named
+    object: ObjectParam,  # noqa: A002 - the name callers know
+    query: Annotated[
+        str | None,
+        Field(min_length=1, max_length=200, description="Words to find; typos are fine."),
+    ] = None,
+    filter: Annotated[  # noqa: A002 - the name callers know
+        Filter | None,
+        Field(
+            description='Conditions, e.g. {"all":[{"field":"status","value":"open"},'
+            '{"field":"amount","op":"gte","value":10000}]}; also "any" and "not".'
+        ),
+    ] = None,
+    fields: Fields = None,
+    sort: Annotated[
+        str | None,
+        Field(
+            max_length=64,
+            description="Field, `-field` for descending, or `relevance`; newest first by default.",
+        ),
+    ] = None,
+    limit: Limit = 50,
+    cursor: Cursor = None,
+    caller: Caller = Depends(get_caller),
+    crm: Crm = Depends(get_crm),
+) -> ToolResult:
+    """Find contacts, companies, deals, leads, activities, notes or tasks by words and conditions.
+
+    Returns one page of rows; pass `next_cursor` as `cursor` with the same arguments for the next. The fields of
+    each object are in the resource crm://schema/{object}. Changes nothing.
+    """
+    page = await crm.search(
+        caller,
+        object,
+        query=query,
+        where=filter,
+        fields=fields,
+        sort=sort,
+        limit=limit,
+        cursor=cursor,
+    )
+    more = page.next_cursor is not None
+    return table(
+        page.columns,
+        _fenced(object, page, at_most=_SEARCH_CHARS),
+        truncated=more,
+        next_cursor=page.next_cursor,
+    )
+
+
+@tool(title="Read CRM records", annotations=_READS, output_schema=TABLE_SCHEMA, tags={"crm"})
+async def crm_get(
+    object: ObjectParam,  # noqa: A002 - the name callers know
+    ids: Annotated[list[UUID], Field(min_length=1, max_length=100, description="1 to 100 ids.")],
+    fields: Fields = None,
+    caller: Caller = Depends(get_caller),
+    crm: Crm = Depends(get_crm),
+) -> ToolResult:
+    """Return whole records by id, all fields unless told otherwise.
+
+    Ids that do not exist, or that this caller may not see, are listed in `missing_ids`. Changes nothing.
+    """
+    found = await crm.get(caller, object, ids, fields=fields)
+    return table(
+        found.page.columns,
+        _fenced(object, found.page, at_most=None),
+        extra={"missing_ids": list(found.missing_ids)},
+    )
+
+
+@tool(
+    title="Create or update CRM records",
+    annotations=_WRITES,
+    output_schema=TABLE_SCHEMA,
+    tags={"crm"},
+)
+async def crm_upsert(  # noqa: PLR0917 - parameters of a tool are named
+    object: ObjectParam,  # noqa: A002 - the name callers know
+    records: Annotated[
+        list[dict[str, Any]],
+        Field(
+            min_length=1,
+            max_length=500,
+            description="1 to 500 records with the fields to set; other fields stay as they are.",
+        ),
+    ],
+    match_on: Annotated[
+        str,
+        Field(
+            max_length=64,
+            description="Field that finds an existing record: id, email (contact, lead), domain (company).",
+        ),
+    ] = "id",
+    if_version: Annotated[
+        int | None,
+        Field(
+            ge=1, description="Update only at this version; a record may carry its own `version`."
+        ),
+    ] = None,
+    dry_run: DryRun = False,
+    idempotency_key: IdempotencyKey = None,
+    caller: Caller = Depends(get_caller),
+    crm: Crm = Depends(get_crm),
+) -> ToolResult:
+    """Create records, or update those that `id` or the `match_on` field finds; null empties a field.
+
+    Each row gets its own outcome: created, updated, unchanged or error. Rows without an error are kept even when
+    others fail. Use `dry_run` to see the differences first, and an `idempotency_key` so that a retry changes nothing.
+    """
+    result = await crm.upsert(
+        caller,
+        object,
+        records,
+        match_on=match_on,
+        if_version=if_version,
+        dry_run=dry_run,
+        idempotency_key=idempotency_key,
+    )
+    return _outcomes(result)
+
+
+TOOLS = (crm_search, crm_get, crm_upsert)
+
+
+def _outcomes(result: Upserted) -> ToolResult:
+    columns = ["row", "outcome", "id", "version", "detail"]
+    rows = [[row.index, row.outcome, row.id, row.version, row.detail] for row in result.rows]
+    facts = {
+        "change_set_id": result.change_set_id,
+        "dry_run": result.dry_run,
+        "counts": dict(result.counts),
+    }
+    return table(columns, rows, extra=facts)
+
+
+def _fenced(name: str, page: Page, *, at_most: int | None) -> Sequence[Sequence[Any]]:
+    """Return the rows with free text marked as untrusted, and cut where `at_most` says so."""
+    fields = OBJECTS[name].fields
+    free = [index for index, column in enumerate(page.columns) if fields[column].free_text]
+    if not free:
+        return page.rows
+    rows = [list(row) for row in page.rows]
+    for row in rows:
+        for index in free:
+            if row[index]:
+                row[index] = fence(_cut(row[index], at_most))
+    return rows
+
+
+def _cut(text: str, at_most: int | None) -> str:
+    return text if at_most is None or len(text) <= at_most else f"{text[:at_most]}…"

@@ -1,0 +1,1 @@
+"""New tenants, empty or filled with believable demo data."""

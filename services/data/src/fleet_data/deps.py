@@ -1,0 +1,36 @@
+"""What the service's features stand on, opened once for the life of the process."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fleet_common.auth import Principal
+from fleet_common.mcp import CurrentDeps, CurrentPrincipal
+from fleet_data.claims import Caller
+from fleet_data.crm.service import Crm
+from fleet_data.query.service import Queries
+from fleet_data.schema.checks import Privileges
+
+
+@dataclass(frozen=True, slots=True)
+class Deps:
+    """The dependencies of the tools and of readiness."""
+
+    crm: Crm
+    queries: Queries
+    privileges: Privileges
+
+
+def get_crm(deps: Deps = CurrentDeps()) -> Crm:
+    """Return the CRM."""
+    return deps.crm
+
+
+def get_queries(deps: Deps = CurrentDeps()) -> Queries:
+    """Return what runs SQL."""
+    return deps.queries
+
+
+def get_caller(principal: Principal = CurrentPrincipal()) -> Caller:
+    """Return on whose behalf the call runs; the tenant comes from the credential and from nowhere else."""
+    return Caller(tenant=principal.tenant, subject=principal.subject)

@@ -1,0 +1,110 @@
+"""Checking a caller's SQL for what the database would answer less kindly, and cutting the answer to size."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from pydantic_core import to_json
+
+from fleet_common.errors import InvalidInput
+from fleet_data.claims import Caller
+from fleet_data.query.models import Answer, Param, Query
+
+ANSWER_BYTES = 256 * 1024
+_MEMORY_BYTES = 8 * 1024 * 1024  # what the rows of one query may take here before they are cut
+_SQL_CHARS = 20_000
+
+
+class Runner(Protocol):
+    """Where SQL runs."""
+
+    async def run(
+        self, caller: Caller, query: Query
+    ) -> tuple[Sequence[str], Sequence[Sequence[Any]]]: ...
+
+
+class Queries:
+    """Runs callers' SQL within limits."""
+
+    def __init__(self, runner: Runner) -> None:
+        self._runner = runner
+
+    async def run(
+        self, caller: Caller, sql: str, params: Sequence[Param] = (), *, max_rows: int = 100
+    ) -> Answer:
+        """Return the rows of one read-only statement, cut to `max_rows` and 256 kB.
+
+        Raises:
+            InvalidInput: the text is empty, too long or not one statement.
+            QueryRejected: PostgreSQL refused it; the SQLSTATE says why.
+            PermissionDenied: the reader has no right to what it names.
+            DeadlineExceeded: it ran longer than it may.
+            PayloadTooLarge: one row is larger than a row may be.
+        """
+        row_bytes = min(ANSWER_BYTES, _MEMORY_BYTES // max_rows)
+        query = Query(_one_statement(sql), params, max_rows, row_bytes)
+        columns, rows = await self._runner.run(caller, query)
+        return _cut(columns, [[_plain(value) for value in row] for row in rows], max_rows)
+
+
+def as_csv(answer: Answer) -> str:
+    """Return the answer as CSV with a header line (RFC 4180, with `\\n`)."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(answer.columns)
+    writer.writerows([_cell(value) for value in row] for row in answer.rows)
+    return text.getvalue()
+
+
+def _one_statement(sql: str) -> str:
+    """Return the statement without the semicolon that people end it with."""
+    text = sql.strip().rstrip("; \t\r\n")
+    if not text:
+        raise InvalidInput("sql is empty")
+    if len(text) > _SQL_CHARS:
+        raise InvalidInput(f"sql: at most {_SQL_CHARS} characters")
+    if "\0" in text:
+        raise InvalidInput("sql must not contain a NUL character")
+    return text
+
+
+def _cut(columns: Sequence[str], rows: Sequence[Sequence[Any]], max_rows: int) -> Answer:
+    kept: list[Sequence[Any]] = []
+    left = ANSWER_BYTES
+    for row in rows[:max_rows]:
+        left -= len(to_json(row))
+        if left < 0:
+            note = f"cut at {ANSWER_BYTES // 1024} kB: select fewer columns or aggregate in SQL"
+            return Answer(columns, kept, truncated=True, note=note)
+        kept.append(row)
+    if len(rows) > max_rows:
+        note = f"cut at {max_rows} rows: filter, aggregate or page in SQL, or raise max_rows"
+        return Answer(columns, kept, truncated=True, note=note)
+    return Answer(columns, kept)
+
+
+def _plain(value: Any) -> Any:
+    """Return a value of the driver as JSON can have it."""
+    match value:
+        case None | bool() | int() | str():
+            return value
+        case float():
+            return value if math.isfinite(value) else str(value)
+        case bytes():
+            return "\\x" + value.hex()
+        case Mapping():
+            return {str(key): _plain(item) for key, item in value.items()}
+        case list() | tuple():
+            return [_plain(item) for item in value]
+        case _ if hasattr(value, "items"):  # a row inside a row
+            return {str(key): _plain(item) for key, item in value.items()}
+        case _:
+            return str(value)
+
+
+def _cell(value: Any) -> Any:
+    return to_json(value).decode() if isinstance(value, list | dict) else value

@@ -1,0 +1,71 @@
+"""Readiness: the database answers, is migrated, knows our claim key, and the reader is as narrow as it must be."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Protocol
+
+from fleet_common.errors import NotConfigured
+from fleet_data.schema.models import Migration
+
+
+class OverPrivileged(NotConfigured):
+    """Raised when the reader's role may do what a reader must not; the text names the privileges."""
+
+    def __init__(self, role: str, privileges: Sequence[str]) -> None:
+        super().__init__(
+            f"the reader's role {role} has too many privileges: {', '.join(privileges)}",
+            hint="Run `python -m fleet_data migrate` and use the role crm_reader",
+        )
+
+
+class Inspector(Protocol):
+    """What the checks ask of the database."""
+
+    async def reader_privileges(self) -> tuple[str, Sequence[str]]: ...
+    async def newest_migration(self) -> int: ...
+    async def verify_claim(self) -> None: ...
+
+
+class Privileges:
+    """The checks of readiness, each raising what is wrong."""
+
+    def __init__(
+        self,
+        inspector: Inspector,
+        migrations: Sequence[Migration],
+        *,
+        accepted: Collection[str] = (),
+    ) -> None:
+        self._inspector = inspector
+        self._version = max(migration.number for migration in migrations)
+        self._accepted = accepted
+
+    async def check_reader(self) -> None:
+        """Raise unless the reader can only read, as one tenant at a time.
+
+        Raises:
+            OverPrivileged: it can do more.
+            Unavailable: the database is away.
+        """
+        role, found = await self._inspector.reader_privileges()
+        excess = [privilege for privilege in found if privilege not in self._accepted]
+        if excess:
+            raise OverPrivileged(role, excess)
+        await self._inspector.verify_claim()
+
+    async def check_schema(self) -> None:
+        """Raise unless the writer finds a schema that is migrated at least as far as this version needs.
+
+        A newer one is fine: during a rolling update the new version migrates first.
+
+        Raises:
+            NotConfigured: migrations are pending.
+            Unavailable: the database is away.
+        """
+        found = await self._inspector.newest_migration()
+        if found < self._version:
+            raise NotConfigured(
+                f"the schema is at {found:04} and this version needs {self._version:04}",
+                hint="Run `python -m fleet_data migrate`",
+            )
