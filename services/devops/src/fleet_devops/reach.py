@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import NoReturn
 
 import structlog
 
@@ -57,7 +56,9 @@ class Reach:
         """
         ref = RepoRef(owner, name)
         allowed = any(fnmatchcase(str(ref).lower(), glob.lower()) for glob in self.repos)
-        return ref if allowed else _refuse(principal, "repository", str(ref))
+        if not allowed:
+            raise _refusal(principal, "repository", str(ref))
+        return ref
 
     def namespace(self, principal: Principal, name: str | None) -> NamespaceRef:
         """Return the namespace, once it is known that `principal` may reach it.
@@ -68,9 +69,9 @@ class Reach:
             NotFound: it is outside the limits, which looks the same as not being there.
         """
         allowed = name is not None and any(fnmatchcase(name, glob) for glob in self.namespaces)
-        if allowed or "*" in self.namespaces:
-            return NamespaceRef(name)
-        _refuse(principal, "namespace", name or "*")
+        if not allowed and "*" not in self.namespaces:
+            raise _refusal(principal, "namespace", name or "*")
+        return NamespaceRef(name)
 
     def metrics(self, principal: Principal) -> None:
         """Return when `principal` may ask for any metric: a PromQL text can name every namespace.
@@ -83,8 +84,8 @@ class Reach:
             raise PermissionDenied("metrics span namespaces that are outside your limits")
 
 
-def _refuse(principal: Principal, kind: str, name: str) -> NoReturn:
+def _refusal(principal: Principal, kind: str, name: str) -> NotFound:
     log.info(
         "reach_denied", kind=kind, name=name, subject=principal.subject, tenant=principal.tenant
     )
-    raise NotFound(kind, name)
+    return NotFound(kind, name)

@@ -15,7 +15,7 @@ import httpx
 import structlog
 from pydantic import SecretStr
 
-from fleet_common.errors import FleetError, Unavailable, UpstreamFailed
+from fleet_common.errors import FleetError, UpstreamFailed
 from fleet_devops.errors import GitHubLimited, Moved
 from fleet_devops.github.cache import Entry, EtagCache
 from fleet_devops.github.models import Reply
@@ -77,6 +77,7 @@ class GitHubClient:
             NotFound: it is not there, or this credential may not see it.
             Moved: the repository has another name and `follow` is off.
             Unavailable: GitHub does not answer, or answers with a failure of its own.
+            DeadlineExceeded: GitHub does not answer in time.
         """
         self._raise_if_limited()
         url = self._http.base_url.join(path).copy_merge_params(dict(params or {}))
@@ -99,8 +100,8 @@ class GitHubClient:
             headers[name] = value
         try:
             return await self._http.get(url, headers=headers)
-        except httpx.HTTPError as exc:
-            raise Unavailable("GitHub") from exc
+        except httpx.DecodingError as exc:
+            raise UpstreamFailed("GitHub's answer does not decode") from exc
 
     async def _followed(
         self, response: httpx.Response, *, kind: str, key: str, accept: str

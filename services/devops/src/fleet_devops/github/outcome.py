@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from enum import StrEnum
 from typing import Literal
 
@@ -24,6 +23,7 @@ from fleet_common.errors import (
     Unavailable,
     UpstreamFailed,
 )
+from fleet_common.http.retry import retry_after_s
 from fleet_devops.errors import CredentialRejected, GitHubLimited
 from fleet_devops.text import clip, visible
 
@@ -92,7 +92,7 @@ def error_for(outcome: Outcome, response: httpx.Response, *, kind: str, key: str
     if outcome is Outcome.SECONDARY_LIMITED:
         return limited("secondary", response)
     if outcome is Outcome.TRANSIENT:
-        return Unavailable("GitHub", retry_after_s=_retry_after_s(response) or 1.0)
+        return Unavailable("GitHub", retry_after_s=retry_after_s(response) or 1.0)
     said = _message(response)
     errors: dict[Outcome, FleetError] = {
         Outcome.NOT_FOUND: NotFound(kind, key),
@@ -109,7 +109,7 @@ def limited(scope: Literal["primary", "secondary"], response: httpx.Response) ->
     """Return the error that says how long GitHub wants us to stay away."""
     now = datetime.now(UTC)
     reset_at = _reset_at(response) if scope == "primary" else None
-    wait_s = _retry_after_s(response)
+    wait_s = retry_after_s(response)
     if wait_s is None and reset_at is not None:
         wait_s = (reset_at - now).total_seconds() + 1
     if wait_s is None:
@@ -121,17 +121,6 @@ def limited(scope: Literal["primary", "secondary"], response: httpx.Response) ->
 def _reset_at(response: httpx.Response) -> datetime | None:
     text = response.headers.get("x-ratelimit-reset", "")
     return datetime.fromtimestamp(int(text), UTC) if text.isdecimal() else None
-
-
-def _retry_after_s(response: httpx.Response) -> float | None:
-    """Return the wait in Retry-After, which is either seconds or a date (RFC 9110 §10.2.3)."""
-    text = response.headers.get("retry-after", "")
-    if text.isdecimal():
-        return float(text)
-    try:
-        return (parsedate_to_datetime(text) - datetime.now(UTC)).total_seconds()
-    except (ValueError, TypeError):
-        return None
 
 
 def _message(response: httpx.Response) -> str:

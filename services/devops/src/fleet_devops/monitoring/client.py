@@ -81,8 +81,8 @@ class PrometheusClient:
             response = await self._http.get(
                 path, params={**params, **bounds}, headers=self._headers
             )
-        except httpx.HTTPError as exc:
-            raise Unavailable("Prometheus") from exc
+        except httpx.DecodingError as exc:
+            raise UpstreamFailed("Prometheus' answer does not decode") from exc
         if len(response.content) > MAX_ANSWER_BYTES:
             raise PayloadTooLarge(
                 f"the answer has {len(response.content)} bytes",
