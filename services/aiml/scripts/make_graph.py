@@ -1,3 +1,4 @@
+# ruff: noqa: INP001, T201 - a script, run by hand
 """Write the weightless ONNX graph of all-MiniLM-L6-v2: `make_graph.py MODEL_FOLDER OUT.onnx`.
 
 The graph holds operators and shapes only. Every initializer is external data: a name, an offset and a

@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Generic, Protocol, Self, TypeVar
 
@@ -28,21 +28,21 @@ from fleet_common.errors import DeadlineExceeded, Unavailable
 
 log = structlog.get_logger()
 
-_In = TypeVar("_In", contravariant=True)
-_Out = TypeVar("_Out", covariant=True)
+_In_contra = TypeVar("_In_contra", contravariant=True)
+_Out_co = TypeVar("_Out_co", covariant=True)
 _T = TypeVar("_T")
 
 _FIRST_GUESS_TOKENS_PER_S = 4000.0  # a slow 2-core CPU; replaced by what is measured
 
 
-class BatchEngine(Protocol[_In, _Out]):
+class BatchEngine(Protocol[_In_contra, _Out_co]):
     """What the queue's thread drives."""
 
-    def prepare(self, items: Sequence[_In]) -> Sequence[list[int]]:
+    def prepare(self, items: Sequence[_In_contra]) -> Sequence[list[int]]:
         """Return the inputs as the model reads them; the length of each is its cost."""
         ...
 
-    def run(self, batch: Sequence[list[int]]) -> Sequence[_Out]:
+    def run(self, batch: Sequence[list[int]]) -> Sequence[_Out_co]:
         """Return one result per input, in order."""
         ...
 
@@ -147,6 +147,14 @@ class BatchQueue(Generic[ItemT, ResultT]):
             oldest = next(iter(self._waiting.values()), None)  # a dict keeps the order of arrival
             return 0.0 if oldest is None else self._clock() - oldest.arrived
 
+    def gauges(self) -> Mapping[str, Callable[[], float]]:
+        """Return the metrics of this queue; each is computed when it is asked for, so it is never stale."""
+        return {
+            "aiml_queue_depth": self.depth,
+            "aiml_queue_tokens": self.tokens,
+            "aiml_queue_oldest_seconds": self.oldest_seconds,
+        }
+
     @property
     def is_loaded(self) -> bool:
         """Whether the engine is in memory."""
@@ -249,9 +257,10 @@ class BatchQueue(Generic[ItemT, ResultT]):
             return []
         try:
             return list(zip(jobs, call(jobs), strict=True))
-        except Exception as exc:  # noqa: BLE001 - an engine may fail in any way, and whoever waits must hear of it
+        except Exception as exc:
+            # An engine may fail in any way, and whoever waits must hear of it.
             if len(jobs) == 1:
-                log.error("input_failed", engine=self.name, tokens=jobs[0].cost, exc_info=exc)  # noqa: TRY400 - the same, in one branch
+                log.exception("input_failed", engine=self.name, tokens=jobs[0].cost)
                 self._refuse(jobs, exc)
                 return []
         middle = len(jobs) // 2

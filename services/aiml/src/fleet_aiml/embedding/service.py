@@ -12,15 +12,15 @@ from fleet_aiml.embedding.queue import BatchQueue
 from fleet_common.deadline import remaining
 
 EmbedQueue = BatchQueue[str, Embedding]
+_LONGEST_WAIT_S = 300.0
 _CHARACTERS_PER_TOKEN = 4  # English text gives about 4.7; code and other scripts less
 
 
 class Embedder:
     """Embeds texts with one model."""
 
-    def __init__(self, queue: EmbedQueue, info: ModelInfo, *, timeout_s: float) -> None:
+    def __init__(self, queue: EmbedQueue, info: ModelInfo) -> None:
         self._queue = queue
-        self._timeout_s = timeout_s
         self.info = info
 
     async def embed(
@@ -42,7 +42,7 @@ class Embedder:
         """
         prefix = self.info.prefix(kind)
         inputs = [prefix + text for text in texts]
-        answers = await self._queue.submit(inputs, lane=lane, timeout_s=remaining(self._timeout_s))
+        answers = await self._queue.submit(inputs, lane=lane, timeout_s=remaining(_LONGEST_WAIT_S))
         vectors = np.empty((len(texts), self.info.dimension), np.float32)
         for row, answer in enumerate(answers):
             vectors[row] = answer.vector
