@@ -15,7 +15,7 @@ FleetError
 from __future__ import annotations
 
 import re
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 
 import asyncpg
@@ -95,44 +95,66 @@ def translated() -> Generator[None]:
 
 
 def from_postgres(exc: asyncpg.PostgresError) -> FleetError:
-    """Return our error for one of PostgreSQL's, by SQLSTATE; DETAIL is dropped, since it quotes rows."""
+    """Return our error for one of PostgreSQL's; DETAIL is dropped, since it quotes rows."""
+    for kind, ours in _BY_TYPE.items():
+        if isinstance(exc, kind):
+            return ours(exc)
     state = str(exc.sqlstate or "XX000")
-    match exc:
-        case asyncpg.UniqueViolationError():
-            return AlreadyExists("a record with this", _column_of(exc))
-        case asyncpg.ForeignKeyViolationError() if _column_of(exc) == "tenant_fkey":
-            return UnknownTenant()
-        case asyncpg.ForeignKeyViolationError():
-            return InvalidInput(f"{_column_of(exc)} points at nothing that exists")
-        case asyncpg.NotNullViolationError():
-            return InvalidInput(f"{exc.column_name} must not be empty")
-        case asyncpg.CheckViolationError():
-            return InvalidInput(f"{_column_of(exc)} is out of range")
-        case asyncpg.QueryCanceledError():
-            return DeadlineExceeded("the statement ran longer than it may")
-        case asyncpg.DeadlockDetectedError() | asyncpg.SerializationError():
-            return Contended()
-        case asyncpg.ProgramLimitExceededError():
-            return PayloadTooLarge(_clean(exc.message))
-        case asyncpg.InsufficientPrivilegeError() | asyncpg.ReadOnlySQLTransactionError():
-            return PermissionDenied(f"{_clean(exc.message)} (SQLSTATE {state})")
-    return _by_class(exc, state)
+    make = _BY_STATE.get(state) or _BY_STATE.get(state[:2])
+    return make(exc) if make else _rejected(exc)
 
 
-def _by_class(exc: asyncpg.PostgresError, state: str) -> FleetError:
-    """Return our error by the first two characters of the SQLSTATE (PostgreSQL manual, appendix A)."""
-    match state[:2]:
-        case _ if state == "25P04":  # transaction_timeout
-            return DeadlineExceeded("the statement ran longer than it may")
-        case _ if state == "53400":  # temp_file_limit
-            return PayloadTooLarge("the statement needs more temporary space than it may use")
-        case "28":
-            return PermissionDenied(f"{_clean(exc.message)} (SQLSTATE {state})")
-        case "08" | "53" | "57" | "58":
-            return Unavailable("database")
-        case _:
-            # asyncpg raises DataError itself for a wrong parameter, and then `message` is empty.
-            return QueryRejected(exc.message or str(exc), sqlstate=state, hint=exc.hint)
+def _too_slow(_: asyncpg.PostgresError) -> FleetError:
+    return DeadlineExceeded("the statement ran longer than it may")
+
+
+def _away(_: asyncpg.PostgresError) -> FleetError:
+    return Unavailable("database")
+
+
+def _contended(_: asyncpg.PostgresError) -> FleetError:
+    return Contended()
+
+
+def _denied(exc: asyncpg.PostgresError) -> FleetError:
+    return PermissionDenied(f"{_clean(exc.message)} (SQLSTATE {exc.sqlstate})")
+
+
+def _rejected(exc: asyncpg.PostgresError) -> FleetError:
+    # asyncpg raises DataError itself for a wrong parameter, and then `message` is empty.
+    message = exc.message or str(exc)
+    return QueryRejected(message, sqlstate=str(exc.sqlstate), hint=exc.hint)
+
+
+def _points_nowhere(exc: asyncpg.PostgresError) -> FleetError:
+    column = _column_of(exc)
+    if column == "tenant_fkey":
+        return UnknownTenant()
+    return InvalidInput(f"{column} points at nothing that exists")
+
+
+_BY_TYPE: dict[type[asyncpg.PostgresError], Callable[[asyncpg.PostgresError], FleetError]] = {
+    asyncpg.UniqueViolationError: lambda e: AlreadyExists("a record with this", _column_of(e)),
+    asyncpg.ForeignKeyViolationError: _points_nowhere,
+    asyncpg.NotNullViolationError: lambda e: InvalidInput(f"{e.column_name} must not be empty"),
+    asyncpg.CheckViolationError: lambda e: InvalidInput(f"{_column_of(e)} is out of range"),
+    asyncpg.QueryCanceledError: _too_slow,
+    asyncpg.DeadlockDetectedError: _contended,
+    asyncpg.SerializationError: _contended,
+    asyncpg.ProgramLimitExceededError: lambda e: PayloadTooLarge(_clean(e.message)),
+    asyncpg.InsufficientPrivilegeError: _denied,
+    asyncpg.ReadOnlySQLTransactionError: _denied,
+}
+# By SQLSTATE or its first two characters (PostgreSQL manual, appendix A).
+_BY_STATE: dict[str, Callable[[asyncpg.PostgresError], FleetError]] = {
+    "25P04": _too_slow,  # transaction_timeout
+    "53400": lambda _: PayloadTooLarge("the statement needs more temporary space than it may use"),
+    "28": _denied,
+    "08": _away,
+    "53": _away,
+    "57": _away,
+    "58": _away,
+}
 
 
 def _column_of(exc: asyncpg.PostgresError) -> str:

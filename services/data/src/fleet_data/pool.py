@@ -12,7 +12,7 @@ import json
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import asyncpg
 
@@ -21,15 +21,18 @@ from fleet_common.errors import Unavailable
 from fleet_data.claims import Caller, ClaimSigner
 from fleet_data.errors import translated
 
-Connection = asyncpg.Connection[asyncpg.Record]
-Pool = asyncpg.Pool[asyncpg.Record]
+if TYPE_CHECKING:
+    Connection = asyncpg.Connection[asyncpg.Record]
+    Pool = asyncpg.Pool[asyncpg.Record]
+else:  # generic for the type checker only
+    Connection, Pool = asyncpg.Connection, asyncpg.Pool
 
 _SESSION = {"TimeZone": "UTC", "DateStyle": "ISO, YMD", "application_name": "fleet-data"}
 _AS_TEXT = ("date", "time", "timetz", "interval", "uuid", "inet", "cidr", "money", "xid8", "pg_lsn")
 _TRANSACTION_TIMEOUT = 17  # PostgreSQL has transaction_timeout from here on
 
 
-class PlainConnection(asyncpg.Connection[asyncpg.Record]):
+class PlainConnection(Connection):
     """A connection that does not use `set_config`, which the reader may not execute.
 
     asyncpg calls it to turn JIT off while it looks up an unknown type (a row type, an enum).
@@ -37,7 +40,9 @@ class PlainConnection(asyncpg.Connection[asyncpg.Record]):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._server_caps = self._server_caps._replace(jit=False)
+        # Private, and the only way; the attribute is unknown to the stubs.
+        known: Any = self._server_caps  # type: ignore[has-type]
+        self._server_caps = known._replace(jit=False)
 
 
 @dataclass(frozen=True, slots=True)

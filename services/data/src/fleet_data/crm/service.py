@@ -24,7 +24,6 @@ from fleet_data.crm.models import (
 )
 from fleet_data.crm.objects import OBJECTS
 from fleet_data.crm.upsert import Transaction, Upsert, args_hash, restored, upsert
-from fleet_data.crm.values import parse_value
 from fleet_data.ids import uuid7
 
 _TOOL = "crm_upsert"
@@ -36,14 +35,21 @@ class Store(Protocol):
 
     async def search(
         self, caller: Caller, search: Search
-    ) -> tuple[list[tuple[Any, ...]], Position | None]: ...
+    ) -> tuple[list[tuple[Any, ...]], Position | None]:
+        """Return the rows of a page, and where it ends when there is more."""
+
     async def get(
         self, caller: Caller, of: ObjectDef, fields: Sequence[FieldDef], ids: Sequence[UUID]
-    ) -> dict[str, tuple[Any, ...]]: ...
-    async def stages(self, caller: Caller) -> list[dict[str, Any]]: ...
+    ) -> dict[str, tuple[Any, ...]]:
+        """Return the records that are there, by id."""
+
+    async def stages(self, caller: Caller) -> list[dict[str, Any]]:
+        """Return the stages of every pipeline, in order."""
+
     def changing(
         self, caller: Caller, *, change_set: UUID, keep: bool
-    ) -> AbstractAsyncContextManager[Transaction]: ...
+    ) -> AbstractAsyncContextManager[Transaction]:
+        """Yield a transaction that is kept when `keep` is true and nothing is raised."""
 
 
 class Crm:

@@ -39,14 +39,25 @@ Writer = Callable[[ObjectDef, Sequence[Write]], Awaitable[Mapping[UUID, int]]]
 class Transaction(Protocol):
     """Changes that happen together or not at all."""
 
-    async def recall(self, tool: str, key: str, args_hash: str) -> Any | None: ...
-    async def remember(self, tool: str, key: str, response: Any) -> None: ...
+    async def recall(self, tool: str, key: str, args_hash: str) -> Any | None:
+        """Return the answer given under this key before, or None and take the key."""
+
+    async def remember(self, tool: str, key: str, response: Any) -> None:
+        """Record the answer under a key that `recall` took."""
+
     async def load(
         self, of: ObjectDef, field: FieldDef, values: Sequence[str]
-    ) -> Mapping[str, Stored]: ...
-    async def insert(self, of: ObjectDef, writes: Sequence[Write]) -> Mapping[UUID, int]: ...
-    async def update(self, of: ObjectDef, writes: Sequence[Write]) -> Mapping[UUID, int]: ...
-    def attempt(self) -> AbstractAsyncContextManager[None]: ...
+    ) -> Mapping[str, Stored]:
+        """Return and lock the records whose field is among `values`, by that value."""
+
+    async def insert(self, of: ObjectDef, writes: Sequence[Write]) -> Mapping[UUID, int]:
+        """Insert records and return their versions by id."""
+
+    async def update(self, of: ObjectDef, writes: Sequence[Write]) -> Mapping[UUID, int]:
+        """Update records and return their new versions by id."""
+
+    def attempt(self) -> AbstractAsyncContextManager[None]:
+        """Undo what the block did when it raises, and only that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +97,7 @@ async def upsert(changes: Transaction, call: Upsert) -> Upserted:
         rows=rows,
         change_set_id=str(call.change_set) if changed and not call.dry_run else None,
         dry_run=call.dry_run,
-        counts=dict(counts),
+        counts={str(outcome): count for outcome, count in counts.items()},
     )
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 
@@ -14,6 +15,16 @@ class Rows:
     table: str
     columns: Sequence[str]
     values: Sequence[Sequence[Any]]
+
+    @classmethod
+    def of(cls, table: str, records: Sequence[Mapping[str, Any]]) -> Rows:
+        """Return the rows of records that all have the same keys."""
+        return cls(table, tuple(records[0]), [tuple(record.values()) for record in records])
+
+
+def made(at: datetime) -> dict[str, Any]:
+    """Return who made a demo record and when."""
+    return {"created_at": at, "created_by": "seed", "updated_at": at, "updated_by": "seed"}
 
 
 @dataclass(frozen=True, slots=True)

@@ -60,3 +60,5 @@ REMARKS = (
     "Very happy with the pilot.",
 )
 TODOS = ("Follow up on", "Prepare", "Send material on", "Ask about", "Clarify")
+PAST_TASKS = {"done": 85, "open": 8, "cancelled": 7}
+PRESENT_TASKS = {"done": 20, "open": 78, "cancelled": 2}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 from pydantic_core import to_json
@@ -24,7 +24,8 @@ class Runner(Protocol):
 
     async def run(
         self, caller: Caller, query: Query
-    ) -> tuple[Sequence[str], Sequence[Sequence[Any]]]: ...
+    ) -> tuple[Sequence[str], Sequence[Sequence[Any]]]:
+        """Return the names of the columns and up to `max_rows` + 1 rows."""
 
 
 class Queries:
@@ -52,7 +53,7 @@ class Queries:
 
 
 def as_csv(answer: Answer) -> str:
-    """Return the answer as CSV with a header line (RFC 4180, with `\\n`)."""
+    """Return the answer as CSV with a header line (RFC 4180, lines ended as on Unix)."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(answer.columns)
@@ -89,21 +90,15 @@ def _cut(columns: Sequence[str], rows: Sequence[Sequence[Any]], max_rows: int) -
 
 def _plain(value: Any) -> Any:
     """Return a value of the driver as JSON can have it."""
-    match value:
-        case None | bool() | int() | str():
-            return value
-        case float():
-            return value if math.isfinite(value) else str(value)
-        case bytes():
-            return "\\x" + value.hex()
-        case Mapping():
-            return {str(key): _plain(item) for key, item in value.items()}
-        case list() | tuple():
-            return [_plain(item) for item in value]
-        case _ if hasattr(value, "items"):  # a row inside a row
-            return {str(key): _plain(item) for key, item in value.items()}
-        case _:
-            return str(value)
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else str(value)
+    if hasattr(value, "items"):  # a JSON object, or a row inside a row
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return "\\x" + value.hex() if isinstance(value, bytes) else str(value)
 
 
 def _cell(value: Any) -> Any:

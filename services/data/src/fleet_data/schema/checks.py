@@ -22,9 +22,14 @@ class OverPrivileged(NotConfigured):
 class Inspector(Protocol):
     """What the checks ask of the database."""
 
-    async def reader_privileges(self) -> tuple[str, Sequence[str]]: ...
-    async def newest_migration(self) -> int: ...
-    async def verify_claim(self) -> None: ...
+    async def reader_privileges(self) -> tuple[str, Sequence[str]]:
+        """Return the reader's role and what it may do that a reader must not."""
+
+    async def newest_migration(self) -> int:
+        """Return the number of the newest applied migration, 0 without any."""
+
+    async def verify_claim(self) -> None:
+        """Return when the database accepts our claims."""
 
 
 class Privileges:

@@ -20,15 +20,32 @@ class Store(Protocol):
 
     missing: list[str]
 
-    async def create_roles(self) -> None: ...
-    async def own_database(self) -> None: ...
-    def as_owner(self) -> AbstractAsyncContextManager[None]: ...
-    async def prepare(self) -> None: ...
-    async def applied(self) -> dict[int, str]: ...
-    async def apply(self, migration: Migration) -> None: ...
-    async def install_claim_key(self, key: PaddedKey) -> None: ...
-    async def narrow_reader(self) -> None: ...
-    async def set_login(self, login: Login) -> None: ...
+    async def create_roles(self) -> None:
+        """Create the three roles where they are missing."""
+
+    async def own_database(self) -> None:
+        """Let the owner create, and nobody else."""
+
+    def as_owner(self) -> AbstractAsyncContextManager[None]:
+        """Run the block as the owner."""
+
+    async def prepare(self) -> None:
+        """Create what the migrations stand on."""
+
+    async def applied(self) -> dict[int, str]:
+        """Return the checksums of the applied migrations by number."""
+
+    async def apply(self, migration: Migration) -> None:
+        """Apply one migration and record it."""
+
+    async def install_claim_key(self, key: PaddedKey) -> None:
+        """Accept claims signed with this key."""
+
+    async def narrow_reader(self) -> None:
+        """Take from the reader what it must not have."""
+
+    async def set_login(self, login: Login) -> None:
+        """Let a role log in."""
 
 
 async def migrate(

@@ -27,7 +27,14 @@ _TYPES: dict[FieldKind, str] = {
     "timestamp": "timestamptz",
     "id": "uuid",
 }
-_COMPARISONS: dict[Operator, str] = {"lt": "<", "lte": "<=", "gt": ">", "gte": ">="}
+_COMPARISONS: dict[Operator, str] = {
+    "eq": "=",
+    "ne": "IS DISTINCT FROM",
+    "lt": "<",
+    "lte": "<=",
+    "gt": ">",
+    "gte": ">=",
+}
 _LIKE = 0.45  # word_similarity above which a misspelt word still counts as found
 _MOST_CONDITIONS = 50
 
@@ -74,12 +81,12 @@ def search_sql(search: Search, parse: ParseValue) -> tuple[str, list[Any]]:
     if search.after is not None:
         conditions.append(_after(search, by, search.after, args))
     direction = "DESC" if search.order.descending else "ASC"
-    return (
+    sql = (
         f"SELECT {columns(search.fields)}, {by} AS sort_value, id AS sort_id "  # noqa: S608 - names of the registry
         f"FROM crm.{search.of.table} WHERE {' AND '.join(conditions)} "
-        f"ORDER BY {by} {direction} NULLS LAST, id {direction} LIMIT {search.limit + 1}",
-        args.values,
+        f"ORDER BY {by} {direction} NULLS LAST, id {direction} LIMIT {search.limit + 1}"
     )
+    return sql, args.values
 
 
 def _score(search: Search, args: Arguments) -> str:
@@ -140,16 +147,15 @@ class _Compiler:
                 return self._among(field, node)
             case "contains" | "starts_with":
                 return self._like(field, node)
-            case "eq" if node.value is None:
-                return f"{field.name} IS NULL"
-            case "eq":
-                return f"{field.name} = {self._bound(field, node.value)}"
-            case "ne":
-                return f"{field.name} IS DISTINCT FROM {self._bound(field, node.value)}"
             case _:
-                if node.value is None:
-                    raise InvalidInput(f"filter on {field.name}: {node.op} needs a value")
-                return f"{field.name} {_COMPARISONS[node.op]} {self._bound(field, node.value)}"
+                return self._compared(field, node)
+
+    def _compared(self, field: FieldDef, node: Where) -> str:
+        if node.value is None and node.op not in ("eq", "ne"):
+            raise InvalidInput(f"filter on {field.name}: {node.op} needs a value")
+        if node.value is None and node.op == "eq":
+            return f"{field.name} IS NULL"
+        return f"{field.name} {_COMPARISONS[node.op]} {self._bound(field, node.value)}"
 
     def _bound(self, field: FieldDef, value: Any) -> str:
         if isinstance(value, list):
