@@ -104,6 +104,18 @@ def test_a_cached_logger_follows_a_replaced_stderr(monkeypatch: pytest.MonkeyPat
         assert stream.getvalue().count("here") == 1
 
 
+def test_a_cached_logger_follows_a_new_configuration(stderr: Written) -> None:
+    logs.configure("INFO", service="one")
+    log = structlog.get_logger()
+    log.info("first")
+    logs.configure("INFO", service="two")
+    log.info("second")
+    with structlog.testing.capture_logs() as captured:
+        log.info("third")
+    assert [line["service"] for line in stderr.lines()] == ["one", "two"]
+    assert [event["event"] for event in captured] == ["third"]
+
+
 def test_the_facts_of_a_request_are_on_every_line_and_gone_after_it(stderr: Written) -> None:
     logs.configure("INFO")
     log = structlog.get_logger()

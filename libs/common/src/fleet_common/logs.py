@@ -29,6 +29,9 @@ __all__ = ["configure", "current_traceparent", "request_context"]
 _ROUTED = ("uvicorn", "uvicorn.access", "uvicorn.error", "fastmcp", "mcp", "aiohttp", "asyncio")
 # W3C Trace Context, section 3.2: version 00, lower-case hex; an id of all zeros is invalid.
 _TRACEPARENT = re.compile(r"00-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
+# One list for ever: a cached logger keeps the list it was made with, so that configuring again, and
+# structlog.testing.capture_logs, reach it only by changing this one in place.
+_processors: list[Processor] = []
 _traceparent: ContextVar[str | None] = ContextVar("fleet_traceparent", default=None)
 
 
@@ -56,8 +59,9 @@ def configure(
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
+    _processors[:] = start + finish
     structlog.configure(
-        processors=start + finish,
+        processors=_processors,
         wrapper_class=structlog.make_filtering_bound_logger(number),
         logger_factory=_StderrLogger,
         cache_logger_on_first_use=True,

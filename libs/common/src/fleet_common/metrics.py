@@ -140,8 +140,8 @@ class Metrics:
         """Add a gauge whose value is asked for at each scrape: it is never stale and costs nothing else.
 
         Several calls with one name and other label values make one family, as in
-        `aiml_queue_depth{engine="embed"}`. `read` must answer at once; when it raises, the error is
-        logged and this one series becomes NaN.
+        `aiml_queue_depth{engine="embed"}`. `read` runs in the scrape's thread and must answer at
+        once; when it raises, the error is logged and this one series becomes NaN.
 
         Raises:
             ValueError: the name is taken, or was first used with other label names.
@@ -153,7 +153,10 @@ class Metrics:
         family.labels(**labels).set_function(_never_raising(name, read))
 
     def render(self) -> tuple[bytes, str]:
-        """Return the exposition text (Prometheus 0.0.4) and its content type."""
+        """Return the exposition text (Prometheus 0.0.4) and its content type.
+
+        It reads /proc and takes milliseconds: call it in a thread.
+        """
         return generate_latest(self.registry), CONTENT_TYPE_PLAIN_0_0_4
 
 

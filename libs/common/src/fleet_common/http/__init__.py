@@ -1,0 +1,8 @@
+"""Outbound HTTP: pooled clients with deadlines, safe retries and a circuit breaker."""
+
+from fleet_common.http.breaker import Breaker
+from fleet_common.http.client import open_client
+from fleet_common.http.retry import RetryPolicy
+from fleet_common.http.transport import CircuitOpen
+
+__all__ = ["Breaker", "CircuitOpen", "RetryPolicy", "open_client"]

@@ -1,0 +1,93 @@
+"""One pooled client per dependency: opened in the service's lifespan, closed with it."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from functools import lru_cache
+from http.cookiejar import CookieJar, DefaultCookiePolicy
+
+import aiohttp
+import httpx
+from httpx_aiohttp import AiohttpTransport
+
+from fleet_common.http.breaker import Breaker
+from fleet_common.http.retry import RetryBudget, RetryPolicy
+from fleet_common.http.transport import Dependency, ResilientTransport
+from fleet_common.metrics import Metrics
+
+_KEEPALIVE_S = 30.0
+_DNS_TTL_S = 30
+
+
+@asynccontextmanager
+async def open_client(
+    *,
+    name: str,
+    base_url: str = "",
+    timeout_s: float = 10.0,
+    headers: Mapping[str, str] | None = None,
+    retry: RetryPolicy | None = None,
+    breaker: Breaker | None = None,
+    metrics: Metrics | None = None,
+    max_connections: int = 100,
+    forward_deadline: bool = False,
+) -> AsyncIterator[httpx.AsyncClient]:
+    """Open a client with the httpx API on aiohttp's connections (a quarter of httpx's own CPU).
+
+    Statuses are returned, whatever they are. Cookies are neither kept nor sent, because calls of
+    several tenants share the client. Proxies and netrc of the environment are not read.
+
+    Args:
+        name: the dependency in errors, metrics and logs, such as "github"; a small closed set.
+        base_url: put before relative URLs.
+        timeout_s: most time until the head of the answer, retries and waits included, and longest
+            silence within the body; less when the caller's deadline is nearer. `timeout=` of a
+            single request replaces it.
+        headers: sent with every request.
+        retry: when to send again; `RetryPolicy()` by default.
+        breaker: when to leave the dependency alone; a `Breaker()` of its own by default.
+        metrics: where each attempt is observed as `mcp_downstream_seconds{dep=name}`.
+        max_connections: most connections at once; further requests wait within their time.
+        forward_deadline: tell the other side the time left, as `Fleet-Timeout-Ms`.
+
+    Requests raise `DeadlineExceeded`, `Unavailable` (with `retry_after_s`) or `UpstreamFailed`.
+    """
+    policy = retry or RetryPolicy()
+    dependency = Dependency(
+        name=name,
+        retry=policy,
+        budget=RetryBudget(policy),
+        breaker=breaker or Breaker(),
+        metrics=metrics,
+        forward_deadline=forward_deadline,
+    )
+    async with (
+        _open_session(max_connections) as session,
+        httpx.AsyncClient(
+            transport=ResilientTransport(AiohttpTransport(_tls(), client=session), dependency),
+            base_url=base_url,
+            headers=headers,
+            timeout=timeout_s,
+            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
+            trust_env=False,
+        ) as client,
+    ):
+        yield client
+
+
+def _open_session(max_connections: int) -> aiohttp.ClientSession:
+    connector = aiohttp.TCPConnector(
+        limit=max_connections,
+        ssl=_tls(),
+        keepalive_timeout=_KEEPALIVE_S,
+        ttl_dns_cache=_DNS_TTL_S,
+    )
+    return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
+
+
+@lru_cache(maxsize=1)
+def _tls() -> ssl.SSLContext:
+    """Return the context that all clients share: loading the certificates takes 20-40 ms."""
+    return httpx.create_ssl_context()
