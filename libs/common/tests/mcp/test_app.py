@@ -212,19 +212,19 @@ BODIES = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("body", BODIES.values(), ids=BODIES.keys())
 @pytest.mark.parametrize("version", [MODERN, "2025-11-25", None, "1999-01-01", "x\x7fy"])
 async def test_malformed_messages_never_cause_a_server_error(
-    http: httpx.AsyncClient, body: bytes, version: str | None
+    http: httpx.AsyncClient, version: str | None
 ) -> None:
     headers = {
         "accept": "application/json, text/event-stream",
         "content-type": "application/json",
         **({"mcp-protocol-version": version} if version else {}),
     }
-    response = await http.post("/mcp", content=body, headers=headers)
-    assert response.status_code < 500
-    assert "Traceback" not in response.text
+    for what, body in BODIES.items():
+        response = await http.post("/mcp", content=body, headers=headers)
+        assert response.status_code < 500, what
+        assert "Traceback" not in response.text, what
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,155 @@
+"""The registry: looks at each service's catalogue every few seconds and answers who owns a name.
+
+A service that does not answer keeps its last catalogue: its calls then fail as `unavailable`, which a client
+may retry, instead of as an unknown tool, which it would not.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+import structlog
+
+from fleet_common.auth import Principal
+from fleet_common.errors import FleetError, UpstreamFailed
+from fleet_common.policy import ROLES, scopes_of
+from fleet_gateway.registry.models import Offer, ServiceState
+from fleet_gateway.routing.client import Forwarder
+from fleet_gateway.routing.models import LISTS, Envelope
+
+log = structlog.get_logger()
+
+# The registry must see every name there is, in no tenant's data: it lists, and calls nothing.
+_REGISTRAR = Principal(
+    subject="fleet-gateway",
+    tenant="",
+    roles=frozenset({"admin"}),
+    scopes=scopes_of(ROLES),
+    kind="internal",
+)
+_HEADERS = {
+    "content-type": "application/json",
+    "accept": "application/json, text/event-stream",
+    "mcp-protocol-version": "2025-11-25",
+}
+
+
+class Registry:
+    """What each service offers, as of the last look."""
+
+    def __init__(
+        self,
+        backends: Mapping[str, str],
+        forwarder: Forwarder,
+        *,
+        refresh_s: float,
+        list_timeout_s: float,
+    ) -> None:
+        self.services = {name: ServiceState(url) for name, url in backends.items()}
+        self._forwarder = forwarder
+        self._refresh_s = refresh_s
+        self._list_timeout_s = list_timeout_s
+        self._looking = asyncio.Lock()
+
+    @asynccontextmanager
+    async def watching(self) -> AsyncGenerator[None]:
+        """Look now, and again every `refresh_s` seconds while the block runs."""
+        await self.refresh()
+        task = asyncio.create_task(self._watch(), name="registry")
+        try:
+            yield
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    def owner(self, envelope: Envelope) -> str | None:
+        """Return the service that owns what `envelope` names, or None."""
+        scheme = envelope.name.partition("://")[0]
+        for service, state in self.services.items():
+            offer = state.offer
+            owned = {
+                "tools/call": envelope.name in offer.tools,
+                "prompts/get": envelope.name in offer.prompts,
+                "resources/read": scheme in offer.schemes,
+                "completion/complete": envelope.name in offer.prompts or scheme in offer.schemes,
+            }
+            if owned.get(envelope.method, False):
+                return service
+        return None
+
+    async def refresh(self) -> None:
+        """Look at every service once; callers that come together share one look."""
+        if self._looking.locked():
+            async with self._looking:
+                return
+        async with self._looking, asyncio.TaskGroup() as group:
+            for service in self.services:
+                group.create_task(self._look_at(service), name=f"look-at-{service}")
+
+    async def _watch(self) -> None:
+        while True:
+            # Services that have never answered are starting: ask them often.
+            is_new = any(state.seen_at is None for state in self.services.values())
+            await asyncio.sleep(min(0.25, self._refresh_s) if is_new else self._refresh_s)
+            await self.refresh()
+
+    async def _look_at(self, service: str) -> None:
+        state = self.services[service]
+        try:
+            async with asyncio.timeout(self._list_timeout_s):
+                offer = await self._offer(service)
+                state.is_ready = await self._forwarder.alive(service)
+        except (FleetError, TimeoutError) as exc:
+            if state.is_ready:
+                log.warning("service_lost", service=service, error=type(exc).__name__)
+            state.is_ready = False
+            return
+        if offer != state.offer:
+            log.info("catalogue_changed", service=service, tools=len(offer.tools))
+        state.offer, state.seen_at = offer, datetime.now(UTC)
+
+    async def _offer(self, service: str) -> Offer:
+        lists = {method: await self._list(service, method) for method in LISTS}
+        uris = [row["uri"] for row in lists["resources/list"]]
+        uris += [row["uriTemplate"] for row in lists["resources/templates/list"]]
+        return Offer(
+            tools=frozenset(
+                row["name"] for row in lists["tools/list"] if not row["name"].startswith("fleet_")
+            ),
+            prompts=frozenset(row["name"] for row in lists["prompts/list"]),
+            schemes=frozenset(uri.partition("://")[0] for uri in uris),
+        )
+
+    async def _list(self, service: str, method: str) -> list[dict[str, Any]]:
+        body = json.dumps({"jsonrpc": "2.0", "id": 1, "method": method, "params": {}}).encode()
+        status, content_type, answer = await self._forwarder.fetch(
+            service, _REGISTRAR, body, _HEADERS
+        )
+        if status != 200:
+            raise UpstreamFailed(f"the {service} service answered {status} to {method}")
+        rows: list[dict[str, Any]] = message_of(content_type, answer)["result"][LISTS[method]]
+        return rows
+
+
+def message_of(content_type: str, body: bytes) -> dict[str, Any]:
+    """Return the JSON-RPC answer in a plain or a streamed HTTP answer.
+
+    Raises:
+        UpstreamFailed: there is none.
+    """
+    texts = [body]
+    if content_type == "text/event-stream":
+        texts = [line[5:] for line in body.splitlines() if line.startswith(b"data:")]
+    for text in reversed(texts):
+        try:
+            message = json.loads(text)
+        except ValueError:
+            continue
+        if isinstance(message, dict) and ("result" in message or "error" in message):
+            return message
+    raise UpstreamFailed("a service sent an answer that is no JSON-RPC message")

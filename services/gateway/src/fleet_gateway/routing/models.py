@@ -1,0 +1,55 @@
+"""What the router knows about one request."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+LISTS = {
+    "tools/list": "tools",
+    "prompts/list": "prompts",
+    "resources/list": "resources",
+    "resources/templates/list": "resourceTemplates",
+}
+"""Methods whose answers are merged, and the key of the rows in their results."""
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """The part of an MCP request that decides where it goes.
+
+    Attributes:
+        method: such as `tools/call`.
+        name: tool or prompt name, or resource URI; empty when the method has none.
+    """
+
+    method: str
+    name: str = ""
+
+
+def of_headers(headers: dict[str, str]) -> Envelope | None:
+    """Return the envelope that a 2026-07-28 client put into its headers.
+
+    Only such a client's headers may be believed: the services check them against the body, whereas for an
+    older version an intermediary must not trust them (MCP 2026-07-28, "Standard headers").
+    """
+    if headers.get("mcp-protocol-version", "") < "2026-07-28" or "mcp-method" not in headers:
+        return None
+    return Envelope(headers["mcp-method"], headers.get("mcp-name", ""))
+
+
+def of_body(message: Any) -> Envelope:
+    """Return the envelope of a parsed message; nonsense gives an empty one, which nothing is routed by."""
+    if not isinstance(message, dict) or not isinstance(message.get("method"), str):
+        return Envelope("")
+    params = message.get("params")
+    return Envelope(message["method"], _name(params) if isinstance(params, dict) else "")
+
+
+def _name(params: dict[str, Any]) -> str:
+    reference = params.get("ref")  # completion/complete names a prompt or a template
+    for holder in (params, reference if isinstance(reference, dict) else {}):
+        for key in ("name", "uri"):
+            if isinstance(holder.get(key), str):
+                return str(holder[key])
+    return ""

@@ -1,0 +1,129 @@
+"""The router: an ASGI app that sends each MCP request to the service that owns it.
+
+2026-07-28 clients are routed by their headers and their bodies stream through unread. Older clients' bodies are
+read, up to 4 MiB, for method and name. Lists are asked of every service and merged; discovery, initialisation,
+notifications and the gateway's own `fleet_*` tools are answered by the gateway's own server.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, cast
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from fleet_common.auth import Principal
+from fleet_common.errors import PayloadTooLarge, Unauthenticated
+from fleet_common.mcp.gate import error_response
+from fleet_common.mcp.identity import FleetToken
+from fleet_gateway.registry.service import Registry
+from fleet_gateway.routing.client import Forwarder
+from fleet_gateway.routing.lists import ListMerger
+from fleet_gateway.routing.models import LISTS, Envelope, of_body, of_headers
+
+MAX_BODY = 4 * 1024 * 1024  # what the services themselves accept
+_BY_HEADER = {"tools/call", "prompts/get", "resources/read"}
+_OWNED = {*_BY_HEADER, "completion/complete"}
+
+
+class Router:
+    """What is behind `/mcp`."""
+
+    def __init__(
+        self, local: ASGIApp, registry: Registry, forwarder: Forwarder, lists: ListMerger
+    ) -> None:
+        self._local = local
+        self._registry = registry
+        self._forwarder = forwarder
+        self._lists = lists
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the request where it belongs."""
+        if scope["type"] != "http" or scope["method"] != "POST":
+            await self._local(scope, receive, send)
+            return
+        try:
+            principal = principal_of(scope)
+            envelope = of_headers(dict(Headers(scope=scope)))
+            if envelope is None or envelope.method not in _BY_HEADER:
+                body = await read_body(receive)
+                receive = replay(body, receive)
+                envelope = of_body(parsed(body))
+                if envelope.method in LISTS:
+                    asgi = (scope, receive, send)
+                    await self._lists.answer(envelope.method, principal, body, asgi=asgi)
+                    return
+            owner = await self._owner(envelope)
+        except (PayloadTooLarge, Unauthenticated) as exc:
+            await error_response(exc)(scope, receive, send)
+            return
+        if owner is None:
+            await self._local(scope, receive, send)
+        else:
+            await self._forwarder.forward(owner, principal, scope, receive, send)
+
+    async def _owner(self, envelope: Envelope) -> str | None:
+        if envelope.method not in _OWNED or envelope.name.startswith("fleet_"):
+            return None
+        return self._registry.owner(envelope)
+
+
+class Straight:
+    """What is behind `/<service>/mcp`: everything goes to that one service."""
+
+    def __init__(self, service: str, forwarder: Forwarder) -> None:
+        self._service = service
+        self._forwarder = forwarder
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Forward the request under the caller's internal token."""
+        await self._forwarder.forward(self._service, principal_of(scope), scope, receive, send)
+
+
+def principal_of(scope: Scope) -> Principal:
+    """Return the caller that authentication put into the scope.
+
+    Raises:
+        Unauthenticated: there is none; the door's authentication should not have let the request in.
+    """
+    token = getattr(scope.get("user"), "access_token", None)
+    if not isinstance(token, FleetToken):
+        raise Unauthenticated("this call has no verified caller")
+    return token.principal
+
+
+def parsed(body: bytes) -> Any:
+    """Return the parsed body, or None when it is no JSON: the server behind answers that as the spec says."""
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+
+
+async def read_body(receive: Receive) -> bytes:
+    """Return the whole body.
+
+    Raises:
+        PayloadTooLarge: it is over 4 MiB.
+    """
+    chunks, size, more = [], 0, True
+    while more:
+        message = await receive()
+        chunk = cast(bytes, message.get("body", b""))
+        size += len(chunk)
+        if size > MAX_BODY:
+            raise PayloadTooLarge("the request body is over 4 MiB")
+        chunks.append(chunk)
+        more = message["type"] == "http.request" and message.get("more_body", False)
+    return b"".join(chunks)
+
+
+def replay(body: bytes, receive: Receive) -> Receive:
+    """Return a `receive` that gives `body` once and then what the client does next."""
+    pending: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def next_message() -> Message:
+        return pending.pop() if pending else await receive()
+
+    return next_message
