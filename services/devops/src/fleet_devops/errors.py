@@ -11,6 +11,7 @@ FleetError
 │   └── (as it is)              GitHub, the cluster or Prometheus does not answer
 ├── NotConfigured
 │   ├── NoCluster               no kubeconfig and not in a cluster
+│   ├── BadKubeconfig           there is a kubeconfig, but it cannot be used
 │   └── NoMonitoring            no Prometheus URL
 └── UpstreamFailed
     └── CredentialRejected      the service's own credential was refused; the caller can do nothing
@@ -71,6 +72,16 @@ class NoCluster(NotConfigured):
         super().__init__(
             "no cluster configured",
             hint="The operator sets FLEET_DEVOPS_KUBECONFIG, or runs this service in the cluster",
+        )
+
+
+class BadKubeconfig(NotConfigured):
+    """Raised when the kubeconfig is there and cannot be used; why is in the log only."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the cluster's configuration cannot be used",
+            hint="The operator checks FLEET_DEVOPS_KUBECONFIG and FLEET_DEVOPS_KUBE_CONTEXT",
         )
 
 

@@ -17,6 +17,7 @@ from urllib.parse import urlencode
 import aiohttp
 import anyio.to_thread
 from pydantic import ValidationError
+from yaml import YAMLError
 
 from fleet_common.errors import (
     FleetError,
@@ -28,7 +29,7 @@ from fleet_common.errors import (
     UpstreamFailed,
 )
 from fleet_devops.cluster.models import WireStatus
-from fleet_devops.errors import CredentialRejected, NoCluster
+from fleet_devops.errors import BadKubeconfig, CredentialRejected, NoCluster
 from fleet_devops.text import clip, visible
 
 if TYPE_CHECKING:
@@ -126,23 +127,24 @@ class KubeClient:
 
 def _connect(kubeconfig: Path | None, context: str | None) -> ApiClient:
     """Load the library and the credentials; blocks, so it runs in a thread."""
-    from kubernetes.aio import client, config  # noqa: PLC0415 - 350 ms that most starts never need
+    from kubernetes import aio, config  # noqa: PLC0415 - 350 ms that most starts never need
 
-    configuration = client.Configuration()
+    configuration = aio.client.Configuration()
     try:
         if kubeconfig is None:
-            # Neither loader has types.
-            config.load_incluster_config(configuration)  # type: ignore[no-untyped-call]
+            config.load_incluster_config(configuration)
         else:
-            loading = config.load_kube_config(  # type: ignore[no-untyped-call]
-                str(kubeconfig), context=context, client_configuration=configuration
+            # The synchronous loader fills either configuration and needs no loop in this thread.
+            config.load_kube_config(
+                str(kubeconfig), context, client_configuration=configuration, persist_config=False
             )
-            asyncio.run(loading)
-    except config.ConfigException as exc:
+    except (config.ConfigException, YAMLError, LookupError, TypeError, ValueError) as exc:
         if kubeconfig is None:
             raise NoCluster from exc
-        raise CredentialRejected("the kubeconfig loader", "FLEET_DEVOPS_KUBECONFIG") from exc
-    return client.ApiClient(configuration)
+        raise BadKubeconfig from exc
+    # The hook would read files and run exec plugins on the event loop; a 401 loads them anew here.
+    configuration.refresh_api_key_hook = None
+    return aio.client.ApiClient(configuration)
 
 
 def error_for(

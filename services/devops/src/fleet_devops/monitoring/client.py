@@ -76,7 +76,8 @@ class PrometheusClient:
         return await self._ask(_QUERY_RANGE, params)
 
     async def _ask(self, path: str, params: Mapping[str, str]) -> Answer:
-        bounds = {"timeout": f"{remaining(self._timeout_s):.3f}s", "limit": str(MAX_SERIES)}
+        # Plain seconds: Prometheus takes a fraction there, but not in "1.5s".
+        bounds = {"timeout": f"{remaining(self._timeout_s):.3f}", "limit": str(MAX_SERIES)}
         try:
             response = await self._http.get(
                 path, params={**params, **bounds}, headers=self._headers

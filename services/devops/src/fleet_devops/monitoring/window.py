@@ -21,11 +21,11 @@ def moment(text: str, now: datetime) -> datetime:
     """
     if text == "now":
         return now
-    if back := _BACK.fullmatch(text):
-        return now - timedelta(**{_UNITS[back[2]]: int(back[1])})
     try:
+        if back := _BACK.fullmatch(text):
+            return now - timedelta(**{_UNITS[back[2]]: int(back[1])})
         named = datetime.fromisoformat(text)
-    except ValueError:
+    except (ValueError, OverflowError):
         raise InvalidInput(f"{text!r} is not a time") from None
     return named if named.tzinfo else named.replace(tzinfo=UTC)
 
