@@ -26,8 +26,8 @@ class TableServer(kmock.KubernetesEmulator):
     tables: bool = True
 
     async def _serve_list(self, request: kmock.Request) -> Any:
-        # Any: kmock's payloads are.
-        listed: dict[str, Any] = await kmock.KubernetesEmulator._serve_list(self, request)
+        # Any: kmock's payload may be anything; of a list it is the list as JSON.
+        listed: Any = await kmock.KubernetesEmulator._serve_list(self, request)
         items = sorted(listed["items"], key=_name)
         items = [item for item in items if _selected(item, request.params)]
         page, metadata = _page(items, request.params)

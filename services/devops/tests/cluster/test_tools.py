@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from fastmcp import Client
+from fastmcp.client.client import CallToolResult
 from fastmcp.exceptions import ToolError
+from mcp_types import TextContent
 
 from fleet_common.mcp import Runtime
 from fleet_common.mcp.server import create_server
@@ -36,10 +38,16 @@ async def mcp(cluster: Cluster) -> AsyncIterator[Client[Any]]:
         yield client
 
 
+def text_of(result: CallToolResult) -> str:
+    (content,) = result.content
+    assert isinstance(content, TextContent)
+    return content.text
+
+
 async def call(mcp: Client[Any], tool: str, **arguments: Any) -> tuple[Any, dict[str, Any]]:
     result = await mcp.call_tool(tool, arguments)
     assert result.structured_content is not None
-    return json.loads(result.content[0].text), result.structured_content
+    return json.loads(text_of(result)), result.structured_content
 
 
 async def test_a_list_comes_as_rows(mcp: Client[Any]) -> None:

@@ -35,7 +35,15 @@ def install() -> Path:
         fcntl.flock(lock, fcntl.LOCK_EX)  # test workers come at the same time
         if not (folder / ".installed").exists():
             shutil.copy(HERE / "package.json", folder)
-            npm = [NODE, NPM, "install", "--ignore-scripts", "--no-audit", "--no-fund", "--silent"]
+            npm = [
+                str(NODE),
+                str(NPM),
+                "install",
+                "--ignore-scripts",
+                "--no-audit",
+                "--no-fund",
+                "--silent",
+            ]
             subprocess.run(npm, cwd=folder, check=True, timeout=INSTALL_TIMEOUT_S)
             (folder / ".installed").touch()
     return folder

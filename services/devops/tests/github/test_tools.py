@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from fastmcp import Client
+from fastmcp.client.client import CallToolResult
 from fastmcp.exceptions import ToolError
+from mcp_types import TextContent
 
 from fleet_common.mcp import Runtime
 from fleet_common.mcp.server import create_server
@@ -44,10 +46,16 @@ async def mcp(github: GitHub) -> AsyncIterator[Client[Any]]:
         yield client
 
 
+def text_of(result: CallToolResult) -> str:
+    (content,) = result.content
+    assert isinstance(content, TextContent)
+    return content.text
+
+
 async def call(mcp: Client[Any], tool: str, **arguments: Any) -> tuple[str, dict[str, Any]]:
     result = await mcp.call_tool(tool, REPO | arguments)
     assert result.structured_content is not None
-    return result.content[0].text, result.structured_content
+    return text_of(result), result.structured_content
 
 
 async def test_a_repository_comes_at_a_glance(mcp: Client[Any]) -> None:
@@ -149,7 +157,7 @@ async def test_a_rate_limit_is_a_coded_tool_error_with_the_wait(
     result = await mcp.call_tool("gh_repo_get", REPO, raise_on_error=False)
 
     assert result.is_error
-    assert result.content[0].text.startswith("rate_limited: GitHub's secondary rate limit")
+    assert text_of(result).startswith("rate_limited: GitHub's secondary rate limit")
     assert result.meta is not None
     assert result.meta["fleet/error"] == {
         "code": "rate_limited",

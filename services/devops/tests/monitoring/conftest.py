@@ -86,7 +86,8 @@ def _load(binary: str, folder: Path) -> None:
             lines.append(f"jobs_total{{{labels}}} {step * number} {at}")
     samples = folder / "samples.txt"
     samples.write_text("\n".join([*lines, "# EOF", ""]))
-    command = [promtool, "tsdb", "create-blocks-from", "openmetrics", samples, folder / "data"]
+    verb = ["tsdb", "create-blocks-from", "openmetrics"]
+    command = [str(promtool), *verb, str(samples), str(folder / "data")]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, timeout=9)
 
 

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from fastmcp import Client
+from fastmcp.client.client import CallToolResult
 from fastmcp.exceptions import ToolError
+from mcp_types import TextContent
 
 from fleet_common.mcp import Runtime
 from fleet_common.mcp.server import create_server
@@ -46,9 +48,15 @@ async def mcp(settings: DevopsSettings, metrics: Metrics | None = None) -> Async
         yield client
 
 
+def text_of(result: CallToolResult) -> str:
+    (content,) = result.content
+    assert isinstance(content, TextContent)
+    return content.text
+
+
 async def call(client: Client[Any], promql: str, **arguments: Any) -> dict[str, Any]:
     result = await client.call_tool("mon_query", {"promql": promql, **arguments})
-    shown: dict[str, Any] = json.loads(result.content[0].text)
+    shown: dict[str, Any] = json.loads(text_of(result))
     return shown
 
 

@@ -132,10 +132,11 @@ def _connect(kubeconfig: Path | None, context: str | None) -> ApiClient:
     configuration = aio.client.Configuration()
     try:
         if kubeconfig is None:
-            config.load_incluster_config(configuration)
+            # Neither loader has types.
+            config.load_incluster_config(configuration)  # type: ignore[no-untyped-call]
         else:
             # The synchronous loader fills either configuration and needs no loop in this thread.
-            config.load_kube_config(
+            config.load_kube_config(  # type: ignore[no-untyped-call]
                 str(kubeconfig), context, client_configuration=configuration, persist_config=False
             )
     except (config.ConfigException, YAMLError, LookupError, TypeError, ValueError) as exc:
