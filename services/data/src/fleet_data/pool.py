@@ -1,9 +1,8 @@
 """Two pools and one envelope: every statement runs as somebody, for a limited time, and leaves nothing behind.
 
 `Database.reading` is three round trips: BEGIN READ ONLY with the claim and the limits, the statement, ROLLBACK.
-The ROLLBACK is the pool's reset: asyncpg runs it shielded on release, also when the task was cancelled, and
-drops the connection when it fails. Everything is SET LOCAL, so nothing else needs resetting (the default reset
-query would cost a fourth round trip). A cancelled task cancels its statement on the server: asyncpg does that.
+Everything is SET LOCAL, so nothing else needs resetting; asyncpg's own reset query would cost a fourth round
+trip. A cancelled task cancels its statement on the server (asyncpg does that) and still rolls back.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ import json
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import asyncpg
 
@@ -29,6 +28,7 @@ else:  # generic for the type checker only
 
 _SESSION = {"TimeZone": "UTC", "DateStyle": "ISO, YMD", "application_name": "fleet-data"}
 _AS_TEXT = ("date", "time", "timetz", "interval", "uuid", "inet", "cidr", "money", "xid8", "pg_lsn")
+_ROLLBACK_S = 2.0  # a server that does not even roll back loses the connection
 _TRANSACTION_TIMEOUT = 17  # PostgreSQL has transaction_timeout from here on
 
 
@@ -65,8 +65,7 @@ class Database:
     @asynccontextmanager
     async def reading(self, caller: Caller) -> AsyncGenerator[Connection]:
         """Yield a read-only transaction that sees the rows of the caller's tenant; it is always rolled back."""
-        async with self._acquired(self._reader) as connection:
-            await connection.execute(self._begin(connection, caller, "READ ONLY"))
+        async with self._transaction(self._reader, caller, "READ ONLY") as connection:
             yield connection
 
     @asynccontextmanager
@@ -80,19 +79,29 @@ class Database:
             settings: further settings of the transaction; values must be safe in SQL.
             keep: False rolls back at the end, for dry runs.
         """
-        async with self._acquired(self._writer) as connection:
-            begin = self._begin(connection, caller, "READ WRITE")
-            extra = "".join(f"; SET LOCAL {k} = '{v}'" for k, v in (settings or {}).items())
-            await connection.execute(begin + extra)
+        more = "".join(f"; SET LOCAL {k} = '{v}'" for k, v in (settings or {}).items())
+        async with self._transaction(self._writer, caller, "READ WRITE", more) as connection:
             yield connection
             if keep:
                 await connection.execute("COMMIT")
 
-    async def bare(self, query: str, *, role: str) -> list[asyncpg.Record]:
+    async def bare(self, query: str, *, role: Literal["reader", "writer"]) -> list[asyncpg.Record]:
         """Return the rows of one statement without a claim, as the readiness checks need it."""
         pool = self._reader if role == "reader" else self._writer
         async with self._acquired(pool) as connection:
             return await connection.fetch(query)
+
+    @asynccontextmanager
+    async def _transaction(
+        self, pool: Pool, caller: Caller, mode: str, more: str = ""
+    ) -> AsyncGenerator[Connection]:
+        async with self._acquired(pool) as connection:
+            try:
+                await connection.execute(self._begin(connection, caller, mode) + more)
+                yield connection
+            finally:
+                if connection.is_in_transaction() and not connection.is_closed():
+                    await connection.execute("ROLLBACK", timeout=_ROLLBACK_S)
 
     @asynccontextmanager
     async def _acquired(self, pool: Pool) -> AsyncGenerator[Connection]:
@@ -124,16 +133,15 @@ def open_pool(url: str, *, size: int) -> Pool:
         min_size=0,
         max_size=size,
         init=_init,
-        reset=_roll_back,
+        reset=_nothing,
         connection_class=PlainConnection,
         server_settings=_SESSION,
         timeout=5,
     )
 
 
-async def _roll_back(connection: Any) -> None:
-    if connection.is_in_transaction():
-        await connection.execute("ROLLBACK")
+async def _nothing(_connection: Any) -> None:
+    """Reset nothing: no transaction leaves anything behind."""
 
 
 async def _init(connection: Any) -> None:

@@ -11,7 +11,7 @@ import hashlib
 import hmac
 import secrets
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import asyncpg
 
@@ -76,7 +76,10 @@ class MigrationStore:
     async def create_roles(self) -> None:
         """Create the three roles where they are missing; none can log in yet, none goes round row security."""
         for role in (OWNER, WRITER, READER):
-            if not await self._connection.fetchval("SELECT to_regrole($1) IS NOT NULL", role):
+            if await self._connection.fetchval("SELECT to_regrole($1) IS NOT NULL", role):
+                continue
+            # Roles belong to the server, the lock to one database: somebody else may be faster.
+            with suppress(asyncpg.DuplicateObjectError, asyncpg.UniqueViolationError):
                 await self._connection.execute(
                     f"CREATE ROLE {role} NOLOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION"
                 )

@@ -1,0 +1,196 @@
+"""A migrated database per test, cloned from a template, and the service on top of it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any, Protocol
+from urllib.parse import urlsplit
+from uuid import uuid4
+
+import asyncpg
+import pytest
+from fastmcp import Client
+
+from fleet_cli.testing import PostgresServer
+from fleet_common.auth import Principal
+from fleet_common.mcp.server import create_server
+from fleet_common.testing import admin
+from fleet_data.claims import Caller, ClaimSigner
+from fleet_data.crm.cursor import CursorSigner
+from fleet_data.crm.repository import CrmRepository
+from fleet_data.crm.service import Crm
+from fleet_data.crm.values import parse_value
+from fleet_data.demo.commands import create_tenant, seed
+from fleet_data.pool import Database, Limits, open_pool
+from fleet_data.query.repository import QueryRepository
+from fleet_data.query.service import Queries
+from fleet_data.schema.commands import migrate_command
+from fleet_data.server import SERVICE
+from fleet_data.settings import Settings
+
+CLAIMS_KEY = "a-claims-key-for-tests-of-32-characters"
+EMPTY, SEEDED = "data_template_empty", "data_template_seeded"
+
+
+def settings_for(admin_url: str, **more: Any) -> Settings:
+    """Return the settings of a service on the database that `admin_url` names."""
+    where = urlsplit(admin_url)
+    # Without TLS asyncpg looks for no certificate files while it connects, which would block the loop.
+    base = f"{where.hostname}:{where.port}{where.path}?sslmode=disable"
+    return Settings.model_validate(
+        {
+            "migrator_url": admin_url,
+            "reader_url": f"postgresql://crm_reader:reader-password@{base}",
+            "database_url": f"postgresql://crm_writer:writer-password@{base}",
+            "claims_key": CLAIMS_KEY,
+            "pool_size": 4,
+            **more,
+        }
+    )
+
+
+@pytest.fixture(scope="session")
+def make_settings() -> Callable[..., Settings]:
+    """Makes settings for a database: `make_settings(admin_url, pool_size=1)`."""
+    return settings_for
+
+
+@pytest.fixture(scope="session")
+def open_database() -> Callable[[Settings], AbstractAsyncContextManager[Database]]:
+    """Opens a database with other settings than the test's own."""
+    return opened
+
+
+@pytest.fixture(scope="session")
+def template(postgres_server: PostgresServer) -> Iterator[str]:
+    """The name of a migrated database with the empty tenants demo and other."""
+    settings = settings_for(postgres_server.create_database(EMPTY))
+    assert migrate_command(settings, []) == 0
+    for tenant in ("demo", "other"):
+        asyncio.run(create_tenant(settings, tenant))
+    yield EMPTY
+    postgres_server.drop_database(EMPTY)
+
+
+@pytest.fixture(scope="session")
+def seeded_template(postgres_server: PostgresServer, template: str) -> Iterator[str]:
+    """The name of a migrated database with the demo data."""
+    settings = settings_for(postgres_server.create_database(SEEDED, template))
+    asyncio.run(seed(settings, "demo"))
+    yield SEEDED
+    postgres_server.drop_database(SEEDED)
+
+
+@pytest.fixture
+def admin_url(postgres_server: PostgresServer, template: str) -> Iterator[str]:
+    """The superuser's DSN of an empty, migrated database of this test's own."""
+    name = f"data_{uuid4().hex[:12]}"
+    yield postgres_server.create_database(name, template)
+    postgres_server.drop_database(name)
+
+
+@pytest.fixture
+def seeded_url(postgres_server: PostgresServer, seeded_template: str) -> str:
+    """The superuser's DSN of the seeded database; tests that use it only read."""
+    return postgres_server.url(seeded_template)
+
+
+@pytest.fixture
+def settings(admin_url: str) -> Settings:
+    """Settings of a service on this test's database."""
+    return settings_for(admin_url)
+
+
+@pytest.fixture
+def demo() -> Caller:
+    """Somebody of the tenant demo."""
+    return Caller("demo", "key:test0001")
+
+
+@pytest.fixture
+def other() -> Caller:
+    """Somebody of another tenant."""
+    return Caller("other", "key:test0009")
+
+
+@asynccontextmanager
+async def opened(settings: Settings) -> AsyncGenerator[Database]:
+    """Yield the database as the service opens it."""
+    secret = settings.claims_key.get_secret_value()
+    limits = Limits(statement_s=settings.query_timeout_s, wait_s=settings.pool_wait_s)
+    reader = open_pool(settings.reader_url.get_secret_value(), size=settings.pool_size)
+    writer = open_pool(settings.database_url.get_secret_value(), size=settings.pool_size)
+    async with reader, writer:
+        yield Database(reader, writer, signer=ClaimSigner(secret), limits=limits)
+
+
+@pytest.fixture
+async def database(settings: Settings) -> AsyncGenerator[Database]:
+    """The database of this test."""
+    async with opened(settings) as database:
+        yield database
+
+
+@pytest.fixture
+async def seeded(seeded_url: str) -> AsyncGenerator[Database]:
+    """The seeded database; tests that use it only read."""
+    async with opened(settings_for(seeded_url)) as database:
+        yield database
+
+
+@pytest.fixture
+async def admin_connection(admin_url: str) -> AsyncGenerator[asyncpg.Connection[asyncpg.Record]]:
+    """The superuser's view of this test's database."""
+    connection = await asyncpg.connect(admin_url, ssl=False)
+    yield connection
+    await connection.close()
+
+
+def crm_of(database: Database) -> Crm:
+    """Return the CRM on a database."""
+    return Crm(CrmRepository(database, parse=parse_value), CursorSigner(CLAIMS_KEY))
+
+
+@pytest.fixture
+def crm(database: Database) -> Crm:
+    """The CRM on this test's database."""
+    return crm_of(database)
+
+
+@pytest.fixture
+def demo_crm(seeded: Database) -> Crm:
+    """The CRM with the demo data; tests that use it only read."""
+    return crm_of(seeded)
+
+
+@pytest.fixture
+def queries(seeded: Database) -> Queries:
+    """Raw SQL on the demo data."""
+    return Queries(QueryRepository(seeded))
+
+
+class Connect(Protocol):
+    """Opens an in-memory client as somebody."""
+
+    def __call__(
+        self, principal: Principal | None = ..., settings: Settings = ...
+    ) -> AbstractAsyncContextManager[Client[Any]]:
+        """Yield the client."""
+
+
+@pytest.fixture
+def connect(settings: Settings) -> Connect:
+    """Opens an in-memory client of the whole service on this test's database."""
+    chosen = settings
+
+    @asynccontextmanager
+    async def _connect(
+        principal: Principal | None = None, settings: Settings = chosen
+    ) -> AsyncGenerator[Client[Any]]:
+        server = create_server(SERVICE, settings, local_principal=principal or admin())
+        async with Client(server) as client:
+            yield client
+
+    return _connect
