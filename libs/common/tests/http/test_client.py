@@ -3,11 +3,13 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any
 
 import httpx
 import pytest
 import structlog
+from aiohttp import web
 
 from fleet_common.clock import ManualClock
 from fleet_common.deadline import deadline
@@ -15,6 +17,7 @@ from fleet_common.errors import DeadlineExceeded, Unavailable, UpstreamFailed
 from fleet_common.http import Breaker, CircuitOpen, RetryPolicy, open_client
 from fleet_common.logs import request_context
 from fleet_common.metrics import Metrics
+from fleet_common.testing import wait_until
 from fleet_common.testing.upstream import Upstream, not_http, reset, reset_mid_body, status
 
 TRACEPARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
@@ -282,17 +285,32 @@ async def test_a_cancelled_call_ends_at_once_and_leaves_the_client_usable(
     assert (await client.get("/x")).text == "fine"
 
 
-async def test_a_call_cancelled_between_two_attempts_closes_the_first_answer(
+async def test_a_call_cancelled_between_two_attempts_gives_its_connection_back(
     upstream: Upstream,
 ) -> None:
-    upstream.answer("/x", status(503, "later", Retry_After="20"))
-    async with open_client(name="crm", base_url=upstream.url, timeout_s=60) as client:
+    async def refusal_without_end(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(status=503, headers={"Retry-After": "20"})
+        await response.prepare(request)
+        await response.write(b"come back lat")
+        await upstream.closing.wait()
+        return response
+
+    upstream.answer("/x", refusal_without_end)
+    upstream.answer("/y", OK)
+    async with open_client(
+        name="crm", base_url=upstream.url, timeout_s=60, max_connections=1
+    ) as client:
         task = asyncio.create_task(client.get("/x"))
-        await upstream.called("/x")
-        await asyncio.sleep(0.05)
+        with structlog.testing.capture_logs() as events:
+            await wait_until(lambda: has_happened(events, "stamina.retry_scheduled"))
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
+        assert (await client.get("/y", timeout=2)).text == "fine"
+
+
+async def has_happened(events: Sequence[Mapping[str, Any]], name: str) -> bool:
+    return any(event["event"] == name for event in events)
 
 
 # --- breaker -------------------------------------------------------------------------------------
@@ -339,6 +357,24 @@ async def test_a_caller_in_a_hurry_does_not_open_the_breaker(upstream: Upstream)
         with pytest.raises(DeadlineExceeded):
             await client.get("/x", timeout=0.05)
         assert breaker.state == "open"
+
+
+async def test_a_cancelled_trial_leaves_room_for_the_next(upstream: Upstream) -> None:
+    upstream.answer("/x", status(500))
+    upstream.answer("/slow", upstream.never)
+    clock = ManualClock()
+    breaker = Breaker(minimum_calls=1, open_s=5, clock=clock)
+    async with open_client(name="crm", base_url=upstream.url, breaker=breaker) as client:
+        await client.get("/x")
+        clock.advance(5)
+        trial = asyncio.create_task(client.get("/slow"))
+        await upstream.called("/slow")
+        with pytest.raises(CircuitOpen):
+            await client.get("/x")
+        trial.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await trial
+        assert (await client.get("/x")).status_code == 500
 
 
 async def test_lost_connections_open_the_breaker(upstream: Upstream) -> None:
