@@ -41,7 +41,7 @@ def settings_for(admin_url: str, **more: Any) -> Settings:
     base = f"{where.hostname}:{where.port}{where.path}?sslmode=disable"
     return Settings.model_validate(
         {
-            "migrator_url": admin_url,
+            "migrator_url": f"{admin_url}?sslmode=disable",
             "reader_url": f"postgresql://crm_reader:reader-password@{base}",
             "database_url": f"postgresql://crm_writer:writer-password@{base}",
             "claims_key": CLAIMS_KEY,
@@ -49,6 +49,14 @@ def settings_for(admin_url: str, **more: Any) -> Settings:
             **more,
         }
     )
+
+
+def clone(server: PostgresServer, name: str, template: str) -> str:
+    """Copy a migrated database; rights on the database itself are not copied, so they are given again."""
+    url = server.create_database(name, template)
+    server.execute(f"REVOKE CREATE, TEMPORARY ON DATABASE {name} FROM PUBLIC")
+    server.execute(f"GRANT CONNECT, TEMPORARY ON DATABASE {name} TO crm_writer, crm_migrator")
+    return url
 
 
 @pytest.fixture(scope="session")
@@ -77,7 +85,7 @@ def template(postgres_server: PostgresServer) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def seeded_template(postgres_server: PostgresServer, template: str) -> Iterator[str]:
     """The name of a migrated database with the demo data."""
-    settings = settings_for(postgres_server.create_database(SEEDED, template))
+    settings = settings_for(clone(postgres_server, SEEDED, template))
     asyncio.run(seed(settings, "demo"))
     yield SEEDED
     postgres_server.drop_database(SEEDED)
@@ -87,7 +95,7 @@ def seeded_template(postgres_server: PostgresServer, template: str) -> Iterator[
 def admin_url(postgres_server: PostgresServer, template: str) -> Iterator[str]:
     """The superuser's DSN of an empty, migrated database of this test's own."""
     name = f"data_{uuid4().hex[:12]}"
-    yield postgres_server.create_database(name, template)
+    yield clone(postgres_server, name, template)
     postgres_server.drop_database(name)
 
 

@@ -122,7 +122,7 @@ def _denied(exc: asyncpg.PostgresError) -> FleetError:
 
 def _rejected(exc: asyncpg.PostgresError) -> FleetError:
     # asyncpg raises DataError itself for a wrong parameter, and then `message` is empty.
-    message = exc.message or str(exc)
+    message = exc.message or str(exc.args[0])
     return QueryRejected(message, sqlstate=str(exc.sqlstate), hint=exc.hint)
 
 

@@ -101,6 +101,7 @@ class MigrationStore:
             "REVOKE CREATE ON SCHEMA public FROM PUBLIC;"
             f"GRANT CONNECT ON DATABASE {database} TO {READER};"
             f"GRANT CONNECT, TEMPORARY ON DATABASE {database} TO {WRITER}",
+            holds=f"SELECT NOT has_database_privilege('{READER}', current_database(), 'TEMPORARY')",
         )
 
     @asynccontextmanager
@@ -169,10 +170,13 @@ class MigrationStore:
             "PUBLIC may still execute set_config, advisory locks, pg_notify and the like "
             "(the REVOKE needs a superuser); tenants stay apart by the signed claim",
             *await self._revokes(),
+            holds=f"SELECT NOT bool_or(has_function_privilege('{READER}', oid, 'EXECUTE')) "
+            "FROM pg_proc WHERE proname = 'set_config'",
         )
         await self._try(
             "sessions of the same role can see each other's statements in pg_stat_activity",
             "REVOKE SELECT ON pg_catalog.pg_stat_activity, pg_catalog.pg_locks FROM PUBLIC",
+            holds=f"SELECT NOT has_table_privilege('{READER}', 'pg_stat_activity', 'SELECT')",
         )
         for name, value in _READER_SETTINGS.items():
             await self._try(
@@ -217,17 +221,18 @@ class MigrationStore:
             ]
         return revokes
 
-    async def _try(self, otherwise: str, *statements: str) -> None:
-        """Run all statements or none; without the right to, remember the sentence `otherwise`.
+    async def _try(self, otherwise: str, *statements: str, holds: str = "SELECT true") -> None:
+        """Run all statements or none; when that is refused, or `holds` is false then, remember `otherwise`.
 
-        PostgreSQL only warns when a REVOKE takes nothing away, so the readiness check looks at the result.
+        PostgreSQL only warns when a REVOKE takes nothing away, hence `holds`.
         """
-        if not statements:
-            return
         try:
             async with self._connection.transaction():
                 await self._connection.execute(";".join(statements))
         except asyncpg.InsufficientPrivilegeError:
+            self.missing.append(otherwise)
+            return
+        if not await self._connection.fetchval(holds):
             self.missing.append(otherwise)
 
 
