@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
-from typing import Any
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
 
 import pytest
 from fastmcp import Client
+from fastmcp.client.transports import StreamableHttpTransport
+from starlette.applications import Starlette
 
+from fleet_common.auth.keys import KeyFile
 from fleet_common.mcp import Runtime
+from fleet_common.mcp.app import create_app
 from fleet_common.mcp.server import create_server
-from fleet_common.testing import viewer
+from fleet_common.testing import serving, viewer
 from fleet_devops.server import INSTRUCTIONS, SERVICE
 from fleet_devops.settings import DevopsSettings
 
@@ -99,3 +105,34 @@ async def test_an_upstream_that_is_away_is_a_coded_error(
 
 def test_the_instructions_fit_what_clients_read() -> None:
     assert len(INSTRUCTIONS) <= 512
+
+
+@dataclass(frozen=True, slots=True)
+class Door:
+    """The service over HTTP, and a key that opens it."""
+
+    app: Starlette
+    key: str
+
+
+@pytest.fixture
+def door(tmp_path: Path) -> Door:
+    keys = tmp_path / "keys.json"
+    key = KeyFile(keys).create(name="test", roles=["viewer"], tenant="demo")
+    return Door(create_app(SERVICE, AWAY.model_copy(update={"keys_file": keys})), key.text)
+
+
+@pytest.mark.parametrize("era", ["legacy", "auto"])
+async def test_a_client_of_either_era_calls_without_listing_first(
+    door: Door, era: Literal["legacy", "auto"]
+) -> None:
+    # Guards the absence of x-mcp-header: with it, the 2026-07-28 call would be refused.
+    async with serving(door.app) as url:
+        headers = {"Authorization": f"Bearer {door.key}"}
+        async with Client(StreamableHttpTransport(f"{url}/mcp", headers), mode=era) as client:
+            result = await client.call_tool(
+                "gh_repo_get", {"owner": "a", "repo": "b"}, raise_on_error=False
+            )
+
+    assert result.meta is not None
+    assert result.meta["fleet/error"]["code"] == "unavailable"
