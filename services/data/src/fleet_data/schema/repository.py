@@ -170,8 +170,8 @@ class MigrationStore:
             "PUBLIC may still execute set_config, advisory locks, pg_notify and the like "
             "(the REVOKE needs a superuser); tenants stay apart by the signed claim",
             *await self._revokes(),
-            holds=f"SELECT NOT bool_or(has_function_privilege('{READER}', oid, 'EXECUTE')) "
-            "FROM pg_proc WHERE proname = 'set_config'",
+            holds="SELECT NOT has_function_privilege("
+            f"'{READER}', 'set_config(text, text, boolean)', 'EXECUTE')",
         )
         await self._try(
             "sessions of the same role can see each other's statements in pg_stat_activity",
@@ -228,7 +228,8 @@ class MigrationStore:
         """
         try:
             async with self._connection.transaction():
-                await self._connection.execute(";".join(statements))
+                for statement in statements:
+                    await self._connection.execute(statement)
         except asyncpg.InsufficientPrivilegeError:
             self.missing.append(otherwise)
             return
