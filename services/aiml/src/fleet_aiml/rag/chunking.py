@@ -67,8 +67,8 @@ def chunk(text: str, how: Chunking, tokens: TokenSpans, *, title: str = "") -> l
     chunks: list[Chunk] = []
     for section in _STRATEGIES[how.strategy](text):
         heading = section.heading or title
-        used = _SPECIAL_TOKENS + len(tokens(heading))
-        room = max(how.max_tokens - used, min(_LEAST_ROOM, how.max_tokens))
+        room = how.max_tokens - _SPECIAL_TOKENS
+        room = max(room - len(tokens(heading)), min(_LEAST_ROOM, room))
         for span in _pack(section.units, measure, room, how.overlap):
             start, end = _trimmed(text, span)
             if start < end:
@@ -142,6 +142,8 @@ def _markdown(text: str) -> list[_Section]:
     sections = [_Section("", [])]
     path: list[str] = []
     for start, end, heading in _blocks(text):
+        if not text[start:end].strip():
+            continue
         if heading is not None:
             level, title = heading
             path = [*path[: level - 1], *[""] * (level - 1 - len(path)), title]

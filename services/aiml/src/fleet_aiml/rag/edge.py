@@ -12,7 +12,7 @@ import json
 import os
 import shutil
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -38,6 +38,8 @@ from fleet_common.settings import SettingsError
 
 T = TypeVar("T")
 _THREADS = 4
+# qdrant-edge 0.9 reads MatchValue(True) as the integer 1, which no boolean equals: they are kept as words too.
+_FLAGS = "_flags"
 _SHARD, _SPEC_FILE = "shard", "collection.json"
 
 
@@ -213,7 +215,14 @@ def _config(spec: CollectionSpec) -> edge.EdgeConfig:
 
 def _native(point: Point) -> edge.Point:
     sparse = edge.SparseVector(point.sparse.indices, point.sparse.values)
-    return edge.Point(point.id, {DENSE: point.dense, SPARSE: sparse}, point.payload)
+    payload = {**point.payload, _FLAGS: _flags(point.payload)}
+    return edge.Point(point.id, {DENSE: point.dense, SPARSE: sparse}, payload)
+
+
+def _flags(payload: Mapping[str, Any]) -> list[str]:
+    """Return the booleans of the metadata as words, in the form that `_condition` asks for."""
+    facts = payload.get("metadata", {}).items()
+    return [f"metadata.{name}={value}" for name, value in facts if isinstance(value, bool)]
 
 
 def _point(record: edge.Record) -> Point:
@@ -224,7 +233,7 @@ def _point(record: edge.Record) -> Point:
         id=str(record.id),
         dense=list(vectors[DENSE]),
         sparse=Sparse(list(sparse.indices), list(sparse.values)),
-        payload=record.payload or {},
+        payload={k: v for k, v in (record.payload or {}).items() if k != _FLAGS},
     )
 
 
@@ -287,11 +296,13 @@ def _filter(where: Where) -> edge.Filter:
     return edge.Filter(must=[*must], must_not=[*others] if others else None)
 
 
-def _equals(field: str, value: str | int | bool) -> edge.FieldCondition:
+def _equals(field: str, value: str | int) -> edge.FieldCondition:
     return edge.FieldCondition(field, match=edge.MatchValue(value))
 
 
 def _condition(field: str, value: FilterValue) -> edge.FieldCondition:
+    if isinstance(value, bool):
+        return _equals(_FLAGS, f"{field}={value}")
     if isinstance(value, Range):
         return edge.FieldCondition(field, range=edge.RangeFloat(gte=value.gte, lte=value.lte))
     if isinstance(value, float):

@@ -18,7 +18,7 @@ from pydantic_core import to_json
 from fleet_aiml.rag.chunking import VERSION, Chunk
 from fleet_aiml.rag.models import Chunking, CollectionSpec, Document
 
-_NAMESPACE = UUID("6f1c2b52-6a0e-5c3e-9d57-0f5b1a9a7c11")
+NAMESPACE = UUID("6f1c2b52-6a0e-5c3e-9d57-0f5b1a9a7c11")
 _SEPARATOR = "\x1f"
 
 
@@ -53,7 +53,7 @@ def identify(
         chunk_hash = hashlib.sha256(f"{VERSION}{_SEPARATOR}{text}".encode()).hexdigest()
         parts = [tenant, collection, document.key, chunk_hash, str(seen[chunk_hash])]
         seen[chunk_hash] += 1
-        point_id = str(uuid5(_NAMESPACE, _SEPARATOR.join(parts)))
+        point_id = str(uuid5(NAMESPACE, _SEPARATOR.join(parts)))
         payload = _payload(tenant, document, chunk) | {"doc_hash": digest, "chunks": len(chunks)}
         passages.append(Passage(point_id, text, payload))
     return passages

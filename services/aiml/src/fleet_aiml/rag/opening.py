@@ -4,9 +4,16 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import anyio.to_thread
 
 from fleet_aiml.rag.store import VectorStore
 from fleet_aiml.settings import AimlSettings
+
+if TYPE_CHECKING:
+    from fleet_aiml.rag.edge import EdgeQdrant
+    from fleet_aiml.rag.remote import RemoteQdrant
 
 _TIMEOUT_S = 10
 
@@ -18,17 +25,18 @@ async def open_store(settings: AimlSettings) -> AsyncGenerator[VectorStore]:
     Raises:
         SettingsError: another process has the embedded store's folder.
     """
+    async with await anyio.to_thread.run_sync(_make, settings) as store:
+        yield store
+
+
+def _make(settings: AimlSettings) -> EdgeQdrant | RemoteQdrant:
+    """Import the driver and make the store; runs in a thread, because qdrant-client alone imports for seconds."""
     if settings.qdrant_url is None:
         from fleet_aiml.rag.edge import EdgeQdrant  # noqa: PLC0415
 
-        async with EdgeQdrant(settings.vector_path) as embedded:
-            yield embedded
-        return
+        return EdgeQdrant(settings.vector_path)
     from fleet_aiml.rag.remote import RemoteQdrant, connect  # noqa: PLC0415
 
     key = settings.qdrant_api_key
-    client = connect(
-        settings.qdrant_url, key.get_secret_value() if key else None, timeout_s=_TIMEOUT_S
-    )
-    async with RemoteQdrant(client) as remote:
-        yield remote
+    secret = key.get_secret_value() if key else None
+    return RemoteQdrant(connect(settings.qdrant_url, secret, timeout_s=_TIMEOUT_S))

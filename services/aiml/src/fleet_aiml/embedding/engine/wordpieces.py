@@ -5,10 +5,12 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from pathlib import Path
-
-from tokenizers import Tokenizer
+from typing import TYPE_CHECKING
 
 from fleet_aiml.embedding.engine.weights import TOKENIZER_FILE, model_folder, verified
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
 
 Span = tuple[int, int]
 
@@ -38,6 +40,8 @@ class WordPieces:
     def _tokenizer(self) -> Tokenizer:
         with self._lock:
             if self._loaded is None:
+                from tokenizers import Tokenizer  # noqa: PLC0415 - not before the first text
+
                 path = verified(model_folder(self._model_path), TOKENIZER_FILE)
                 tokenizer = Tokenizer.from_file(str(path))
                 # The file asks for 128 tokens and fixed padding; the model was trained with 256,

@@ -1,0 +1,48 @@
+"""The server with a small engine and a store of its own."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastmcp import Client
+
+from fleet_aiml.deps import Deps
+from fleet_aiml.embedding.service import Embedder, EmbedQueue
+from fleet_aiml.rag.bm25 import Bm25
+from fleet_aiml.rag.edge import EdgeQdrant
+from fleet_aiml.rag.models import BM25
+from fleet_aiml.rag.service import Rag
+from fleet_aiml.server import SERVICE
+from fleet_aiml.settings import AimlSettings
+from fleet_aiml.testing import TEST_MODEL, WordEngine, word_spans
+from fleet_common.auth import Principal
+from fleet_common.mcp import Runtime
+from fleet_common.mcp.server import create_server
+from fleet_common.testing import admin
+
+
+@asynccontextmanager
+async def small_deps(settings: AimlSettings, _: Runtime) -> AsyncGenerator[Deps]:
+    """Open real services on an engine without a model."""
+    async with (
+        EmbedQueue("words", WordEngine, guess=len) as queue,
+        EdgeQdrant(settings.vector_path) as store,
+    ):
+        embedder = Embedder(queue, TEST_MODEL)
+        yield Deps(embedder, Rag(store, embedder, Bm25(BM25), word_spans), store)
+
+
+def client_for(folder: Path, principal: Principal) -> Client[Any]:
+    settings = AimlSettings(vector_path=folder)
+    server = create_server(SERVICE, settings, open_deps=small_deps, local_principal=principal)
+    return Client(server)
+
+
+@pytest.fixture
+async def client(tmp_path: Path) -> AsyncIterator[Client[Any]]:
+    async with client_for(tmp_path, admin()) as connected:
+        yield connected
