@@ -6,7 +6,6 @@ and a client only sends it for tools it has listed, so a client that calls strai
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Annotated, Literal
 
@@ -23,6 +22,7 @@ from fleet_common.mcp.params import Cursor, Fields, Limit
 from fleet_common.mcp.results import TABLE_SCHEMA, fence, table
 from fleet_devops.answers import MAX_TEXT_CHARS, document, schema_of
 from fleet_devops.deps import get_github
+from fleet_devops.github.issues import columns_of, facts_of, row, text_of
 from fleet_devops.github.lines import cut_lines
 from fleet_devops.github.models import (
     FileFacts,
@@ -34,19 +34,14 @@ from fleet_devops.github.models import (
     Ref,
     RepoName,
     Repository,
-    WireComment,
-    WireIssue,
-    WireLabel,
 )
-from fleet_devops.github.service import Discussion, GitHub, IssueFilter
-from fleet_devops.text import clip, visible
+from fleet_devops.github.service import GitHub, IssueFilter
+from fleet_devops.text import visible
 
 # The answer comes from outside and may differ the next time.
 READS = ToolAnnotations(
     read_only_hint=True, destructive_hint=False, idempotent_hint=True, open_world_hint=True
 )
-_TITLE_CHARS = 200
-_BODY_CHARS = 8_000
 
 
 @tool(title="Repository", annotations=READS, tags={"github"})
@@ -150,12 +145,12 @@ async def gh_issue_list(
 
     Returns one row per issue. Pages hold at most 100; read on with `next_cursor`, and use gh_issue_get for the text.
     """
-    columns = _columns(fields)
+    columns = columns_of(fields)
     wanted = IssueFilter(state, tuple(labels or ()), assignee, since)
     page = await github.issues(principal, owner, repo, wanted, limit=limit, cursor=cursor)
     return table(
         columns,
-        [[_COLUMNS[name](issue) for name in columns] for issue in page.issues],
+        [row(issue, columns) for issue in page.issues],
         truncated=page.next_cursor is not None,
         next_cursor=page.next_cursor,
         note=_left_out(page.pull_requests),
@@ -186,8 +181,7 @@ async def gh_issue_get(
     if cursor is not None and not wanted:
         raise InvalidInput("cursor pages through comments: repeat include=['comments']")
     found = await github.discussion(principal, owner, repo, number, comments=wanted, cursor=cursor)
-    facts = _issue_facts(found)
-    return document(facts, to_json(_issue_text(found)).decode())
+    return document(facts_of(found), to_json(text_of(found)).decode())
 
 
 TOOLS = (gh_repo_get, gh_file_read, gh_issue_list, gh_issue_get)
@@ -199,103 +193,5 @@ def _file_heading(facts: FileFacts) -> str:
     return where + more
 
 
-def _untrusted(text: str | None, limit: int) -> str | None:
-    return fence(clip(visible(text), limit)) if text else None
-
-
-def _login(issue: WireIssue | WireComment) -> str | None:
-    return issue.user.login if issue.user else None
-
-
-def _labels(issue: WireIssue) -> list[str]:
-    names = [label.name if isinstance(label, WireLabel) else label for label in issue.labels]
-    return [visible(name) for name in names]
-
-
-_COLUMNS: dict[str, Callable[[WireIssue], object]] = {
-    "number": lambda issue: issue.number,
-    "title": lambda issue: _untrusted(issue.title, _TITLE_CHARS),
-    "state": lambda issue: issue.state,
-    "author": _login,
-    "labels": _labels,
-    "assignees": lambda issue: [account.login for account in issue.assignees],
-    "comments": lambda issue: issue.comments,
-    "updated_at": lambda issue: issue.updated_at,
-    "created_at": lambda issue: issue.created_at,
-    "closed_at": lambda issue: issue.closed_at,
-    "state_reason": lambda issue: issue.state_reason,
-    "milestone": lambda issue: visible(issue.milestone.title) if issue.milestone else None,
-    "author_association": lambda issue: issue.author_association,
-    "url": lambda issue: issue.html_url,
-}
-_USUAL = tuple(_COLUMNS)[:8]
-
-
-def _columns(fields: Sequence[str] | None) -> Sequence[str]:
-    unknown = [name for name in fields or () if name not in _COLUMNS]
-    if unknown:
-        raise InvalidInput(f"no field {unknown[0]!r}", hint=f"There are: {', '.join(_COLUMNS)}")
-    return fields or _USUAL
-
-
 def _left_out(pull_requests: int) -> str | None:
     return f"{pull_requests} pull requests on this page left out" if pull_requests else None
-
-
-def _issue_facts(found: Discussion) -> IssueFacts:
-    issue = found.issue
-    cut = len(issue.body or "") > _BODY_CHARS or any(
-        len(comment.body or "") > _comment_chars(found) for comment in found.comments
-    )
-    return IssueFacts(
-        number=issue.number,
-        state=issue.state,
-        state_reason=issue.state_reason,
-        is_pull_request=issue.pull_request is not None,
-        author=_login(issue),
-        author_association=issue.author_association,
-        labels=_labels(issue),
-        assignees=[account.login for account in issue.assignees],
-        milestone=visible(issue.milestone.title) if issue.milestone else None,
-        comment_count=issue.comments,
-        locked=issue.locked,
-        created_at=issue.created_at,
-        updated_at=issue.updated_at,
-        closed_at=issue.closed_at,
-        url=issue.html_url,
-        truncated=cut or found.next_cursor is not None,
-        next_cursor=found.next_cursor,
-    )
-
-
-def _comment_chars(found: Discussion) -> int:
-    """Return each comment's share of what the body leaves of the budget."""
-    body = min(len(found.issue.body or ""), _BODY_CHARS)
-    return (MAX_TEXT_CHARS - body) // max(len(found.comments), 1)
-
-
-def _issue_text(found: Discussion) -> dict[str, object]:
-    issue = found.issue
-    text: dict[str, object] = {
-        "number": issue.number,
-        "title": _untrusted(issue.title, _TITLE_CHARS),
-        "state": issue.state,
-        "author": _login(issue),
-        "labels": _labels(issue),
-        "updated_at": issue.updated_at,
-        "body": _untrusted(issue.body, _BODY_CHARS),
-    }
-    if found.comments:
-        text["comments"] = [_comment(one, _comment_chars(found)) for one in found.comments]
-    if found.next_cursor:
-        text["next_cursor"] = found.next_cursor
-    return text
-
-
-def _comment(comment: WireComment, limit: int) -> dict[str, object]:
-    return {
-        "author": _login(comment),
-        "author_association": comment.author_association,
-        "created_at": comment.created_at,
-        "body": _untrusted(comment.body, limit),
-    }
