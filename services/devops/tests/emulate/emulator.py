@@ -30,7 +30,9 @@ def install() -> Path:
     cache = Path(os.environ.get("FLEET_TEST_NPM") or HERE.parents[3] / ".fleet" / "npm")
     wanted = (HERE / "package.json").read_bytes()
     folder = cache / f"emulate-{hashlib.sha256(wanted).hexdigest()[:12]}"
-    cache.parent.mkdir(mode=0o700, exist_ok=True)  # .fleet is for its owner alone, whoever makes it
+    cache.parent.mkdir(
+        mode=0o700, parents=True, exist_ok=True
+    )  # .fleet is for its owner alone, whoever makes it
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # test workers come at the same time
