@@ -177,3 +177,6 @@ def _route_stdlib(level: int, start: list[Processor], finish: list[Processor]) -
         logger.handlers.clear()
         logger.propagate = True
         logger.setLevel(logging.NOTSET)
+    for name in ("httpx", "httpx2"):
+        # At INFO they write the whole URL of every outbound request, queries included.
+        logging.getLogger(name).setLevel(max(level, logging.WARNING))

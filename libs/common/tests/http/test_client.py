@@ -14,7 +14,13 @@ from aiohttp import web
 from fleet_common.clock import ManualClock
 from fleet_common.deadline import deadline
 from fleet_common.errors import DeadlineExceeded, Unavailable, UpstreamFailed
-from fleet_common.http import Breaker, CircuitOpen, RetryPolicy, open_client
+from fleet_common.http import (
+    TRANSIENT_STATUSES,
+    Breaker,
+    CircuitOpen,
+    RetryPolicy,
+    open_client,
+)
 from fleet_common.logs import request_context
 from fleet_common.metrics import Metrics
 from fleet_common.testing import wait_until
@@ -139,6 +145,16 @@ async def test_retry_after_is_waited_for(upstream: Upstream) -> None:
         began = time.monotonic()
         assert (await client.get("/x")).text == "fine"
     assert time.monotonic() - began >= 1
+
+
+async def test_a_status_the_policy_leaves_out_is_not_sent_again(upstream: Upstream) -> None:
+    upstream.answer("/limited", status(429, Retry_After="0"), OK)
+    upstream.answer("/away", status(503), OK)
+    policy = RetryPolicy(wait_initial_s=0.001, statuses=TRANSIENT_STATUSES)
+    async with open_client(name="crm", base_url=upstream.url, retry=policy) as client:
+        assert (await client.get("/limited")).status_code == 429
+        assert (await client.get("/away")).status_code == 200
+    assert upstream.calls["/limited"] == 1
 
 
 async def test_a_wait_longer_than_the_deadline_is_not_begun(upstream: Upstream) -> None:

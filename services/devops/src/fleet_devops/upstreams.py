@@ -10,7 +10,7 @@ import secrets
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
 
-from fleet_common.http import RetryPolicy, open_client
+from fleet_common.http import TRANSIENT_STATUSES, RetryPolicy, open_client
 from fleet_common.mcp import Runtime
 from fleet_devops.cluster.client import KubeClient
 from fleet_devops.cluster.service import Cluster
@@ -53,7 +53,7 @@ async def _open_github(
         base_url=settings.github_api_url,
         timeout_s=settings.upstream_timeout_s,
         # A 429 must not be sent again before GitHub says so: that lengthens the limit.
-        retry=RetryPolicy(attempts=1),
+        retry=RetryPolicy(statuses=TRANSIENT_STATUSES),
         metrics=runtime.metrics,
     )
     return GitHubClient(

@@ -2,7 +2,7 @@
 
 from fleet_common.http.breaker import Breaker
 from fleet_common.http.client import open_client
-from fleet_common.http.retry import RetryPolicy
+from fleet_common.http.retry import TRANSIENT_STATUSES, RetryPolicy
 from fleet_common.http.transport import CircuitOpen
 
-__all__ = ["Breaker", "CircuitOpen", "RetryPolicy", "open_client"]
+__all__ = ["TRANSIENT_STATUSES", "Breaker", "CircuitOpen", "RetryPolicy", "open_client"]

@@ -17,7 +17,8 @@ import httpx
 
 from fleet_common.clock import Clock
 
-RETRIED_STATUSES = frozenset({429, 502, 503, 504})
+TRANSIENT_STATUSES = frozenset({502, 503, 504})
+"""The dependency, or somebody on the way to it, could not answer just now."""
 # RFC 9110, section 9.2.2.
 _IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
 
@@ -34,6 +35,7 @@ class RetryPolicy:
         budget_ratio: retries that each success pays for.
         budget_floor: retries that are there when there were no successes; they come back within a
             minute.
+        statuses: answers that are worth another try; leave 429 out where retrying lengthens the limit.
     """
 
     attempts: int = 3
@@ -42,6 +44,7 @@ class RetryPolicy:
     wait_jitter_s: float = 0.2
     budget_ratio: float = 0.1
     budget_floor: int = 3
+    statuses: frozenset[int] = TRANSIENT_STATUSES | {429}
 
     def longest_wait_s(self, attempt: int) -> float:
         """Return the most that is waited after this attempt (the first is 1), in seconds."""

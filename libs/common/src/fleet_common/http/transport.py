@@ -21,7 +21,6 @@ from fleet_common.deadline import TIMEOUT_HEADER, remaining
 from fleet_common.errors import DeadlineExceeded, FleetError, Unavailable
 from fleet_common.http.breaker import Breaker, BreakerOpen, Permit
 from fleet_common.http.retry import (
-    RETRIED_STATUSES,
     RetryBudget,
     RetryPolicy,
     is_repeatable,
@@ -129,7 +128,7 @@ class _Call:
 
     async def _send_or_refuse(self) -> httpx.Response:
         response = await self.send()
-        if response.status_code in RETRIED_STATUSES:
+        if response.status_code in self._to.retry.statuses:
             self._refused = response
             raise _TryAgain(self._to.name, response)
         self._to.budget.deposit()
