@@ -42,12 +42,14 @@ def records(path: Path) -> list[str]:
 
 
 def read_documents(folder: Path) -> list[Document]:
-    """Return the abstracts, with their number as id."""
-    texts = [record.split(".W\n", 1)[1] for record in records(folder / "cran.all.1400")]
-    return [
-        Document(id=str(number), text=" ".join(text.split()) or "-")
-        for number, text in enumerate(texts, start=1)
-    ]
+    """Return the abstracts with their titles; their number is the id."""
+    documents = []
+    for number, record in enumerate(records(folder / "cran.all.1400"), start=1):
+        title, text = record.split(".W\n", 1)
+        title = " ".join(title.split(".A\n")[0].removeprefix(".T\n").split())
+        text = " ".join(text.split()) or title or "-"
+        documents.append(Document(id=str(number), title=title or None, text=text))
+    return documents
 
 
 def read_judgements(folder: Path) -> Judgements:
@@ -78,9 +80,7 @@ async def evaluate(rag: Rag, folder: Path) -> dict[str, float]:
     documents, gains = read_documents(folder), read_judgements(folder)
     started = time.perf_counter()
     for begin in range(0, len(documents), 64):
-        await rag.ingest(
-            "bench", "cranfield", documents[begin : begin + 64], chunking=Chunking(strategy="fixed")
-        )
+        await rag.ingest("bench", "cranfield", documents[begin : begin + 64], chunking=Chunking())
     figures = {"ingest_s": round(time.perf_counter() - started, 1)}
     questions = [" ".join(r.split(".W\n", 1)[1].split()) for r in records(folder / "cran.qry")]
     for mode in MODES:

@@ -27,8 +27,10 @@ async def open_deps(settings: AimlSettings, runtime: Runtime) -> AsyncGenerator[
     """Start the model's thread and open the vector store."""
     words = WordPieces(settings.model_path, max_tokens=MODEL.max_tokens)
     async with open_queue(settings, words) as queue, open_store(settings) as store:
-        for name, read in queue.gauges().items():
-            runtime.metrics.gauge_at_scrape(name, "Waiting for it.", read, {"engine": queue.name})
+        for gauge in queue.gauges():
+            runtime.metrics.gauge_at_scrape(
+                gauge.name, gauge.help_text, gauge.read, {"engine": queue.name}
+            )
         embedder = Embedder(queue, MODEL)
         yield Deps(embedder, Rag(store, embedder, Bm25(BM25), words.spans, BM25), store)
 

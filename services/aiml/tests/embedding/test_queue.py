@@ -218,7 +218,7 @@ async def test_closing_refuses_what_waits(engine: WordEngine) -> None:
 
 
 async def test_gauges_tell_what_waits_now(engine: WordEngine, queue: EmbedQueue) -> None:
-    gauges = queue.gauges()
+    gauges = {gauge.name: gauge.read for gauge in queue.gauges()}
     assert [read() for read in gauges.values()] == [0, 0, 0]
     first = await holding(engine, queue)
     waits = asyncio.create_task(queue.submit(["three words here", "two words"]))

@@ -14,7 +14,8 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Generic, Protocol, Self, TypeVar
 
@@ -45,6 +46,15 @@ class BatchEngine(Protocol[_In_contra, _Out_co]):
     def run(self, batch: Sequence[list[int]]) -> Sequence[_Out_co]:
         """Return one result per input, in order."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Gauge:
+    """One metric that is read when it is asked for."""
+
+    name: str
+    help_text: str
+    read: Callable[[], float]
 
 
 class BatchQueue(Generic[ItemT, ResultT]):
@@ -147,13 +157,17 @@ class BatchQueue(Generic[ItemT, ResultT]):
             oldest = next(iter(self._waiting.values()), None)  # a dict keeps the order of arrival
             return 0.0 if oldest is None else self._clock() - oldest.arrived
 
-    def gauges(self) -> Mapping[str, Callable[[], float]]:
+    def gauges(self) -> tuple[Gauge, ...]:
         """Return the metrics of this queue; each is computed when it is asked for, so it is never stale."""
-        return {
-            "aiml_queue_depth": self.depth,
-            "aiml_queue_tokens": self.tokens,
-            "aiml_queue_oldest_seconds": self.oldest_seconds,
-        }
+        return (
+            Gauge("aiml_queue_depth", "Inputs that wait for the model.", self.depth),
+            Gauge(
+                "aiml_queue_tokens", "Tokens of the inputs that wait for the model.", self.tokens
+            ),
+            Gauge(
+                "aiml_queue_oldest_seconds", "Age of the oldest waiting input.", self.oldest_seconds
+            ),
+        )
 
     @property
     def is_loaded(self) -> bool:
