@@ -7,13 +7,12 @@ for repeated passages), so a passage that only moved keeps its id and its vector
 from __future__ import annotations
 
 import hashlib
+import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID, uuid5
-
-from pydantic_core import to_json
 
 from fleet_aiml.rag.chunking import VERSION, Chunk
 from fleet_aiml.rag.models import Chunking, CollectionSpec, Document
@@ -33,13 +32,17 @@ class Passage:
 
 def content_hash(documents: Sequence[Document]) -> str:
     """Return the sha256 over all documents as given."""
-    return hashlib.sha256(to_json([d.model_dump() for d in documents])).hexdigest()
+    return _digest([document.model_dump(mode="json") for document in documents])
 
 
 def document_hash(document: Document, chunking: Chunking, spec: CollectionSpec) -> str:
     """Return the sha256 of a document and of all that decides about its points."""
-    facts = [document.model_dump(), chunking.model_dump(), spec.to_dict()]
-    return hashlib.sha256(to_json(facts)).hexdigest()
+    settings = chunking.model_dump(mode="json")
+    return _digest([document.model_dump(mode="json"), settings, spec.to_dict()])
+
+
+def _digest(facts: list[Any]) -> str:
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
 def identify(
