@@ -137,7 +137,7 @@ def _choice(field: FieldDef, value: Any) -> str:
 
 
 def _id(_: FieldDef, value: Any) -> str:
-    return str(UUID(value))
+    return str(UUID(str(value)))
 
 
 _PARSERS: dict[FieldKind, Callable[[FieldDef, Any], Scalar]] = {

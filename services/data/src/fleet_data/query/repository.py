@@ -9,16 +9,17 @@ the end, and LIMIT stands behind whatever the caller wrote.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import asyncpg
-from asyncpg.prepared_stmt import PreparedStatement
 
 from fleet_data.claims import Caller
 from fleet_data.errors import QueryRejected
 from fleet_data.pool import Connection, Database
-from fleet_data.query.models import Param, Query
+from fleet_data.query.models import Query
 
 
 class QueryRepository:
@@ -30,13 +31,14 @@ class QueryRepository:
     async def run(
         self, caller: Caller, query: Query
     ) -> tuple[Sequence[str], Sequence[Sequence[Any]]]:
-        """Return the names of the columns and up to `max_rows` + 1 rows."""
+        """Return the names of the columns and up to `max_rows` + 1 rows, as JSON has values."""
         async with self._database.reading(caller) as connection:
-            statement = await connection.prepare(wrapped(query))
-            # An empty result still has columns, and only the statement knows them.
-            columns = [attribute.name for attribute in statement.get_attributes()]
-            rows = await _fetched(connection, statement, query.params)
-        return columns, [list(row.values()) for row in rows]
+            with _complaints(connection):
+                statement = await connection.prepare(wrapped(query))
+                # An empty result still has columns, and only the statement knows them.
+                columns = [attribute.name for attribute in statement.get_attributes()]
+                rows = await statement.fetch(*query.params)
+        return columns, [[_plain(value) for value in row.values()] for row in rows]
 
 
 def wrapped(query: Query) -> str:
@@ -52,15 +54,40 @@ def wrapped(query: Query) -> str:
     )
 
 
-async def _fetched(
-    connection: Connection,
-    statement: PreparedStatement[asyncpg.Record],
-    params: Sequence[Param],
-) -> list[asyncpg.Record]:
+@contextmanager
+def _complaints(connection: Connection) -> Generator[None]:
+    """Turn what the driver says about the caller's query, and not about the connection, into a rejection."""
     try:
-        return await statement.fetch(*params)
+        yield
+    except asyncpg.UnsupportedClientFeatureError as exc:
+        hint = "Cast the column to text"
+        raise QueryRejected(str(exc.args[0]), sqlstate="0A000", hint=hint) from exc
     except asyncpg.InterfaceError as exc:
         if connection.is_closed():
             raise
-        # On a live connection the driver complains about the parameters: too few, too many.
-        raise QueryRejected(str(exc), sqlstate="08P01") from exc
+        raise QueryRejected(
+            str(exc.args[0]), sqlstate="08P01"
+        ) from exc  # too few or many parameters
+
+
+def _plain(value: Any) -> Any:
+    """Return a value of the driver as JSON can have it; what it has no form for becomes text."""
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else str(value)
+    if isinstance(value, dict | asyncpg.Record):  # a JSON object, or a row inside a row
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, asyncpg.Range):
+        return _range(value)
+    return f"\\x{value.hex()}" if isinstance(value, bytes) else str(value)
+
+
+def _range(value: asyncpg.Range[Any]) -> str:
+    """Return a range as PostgreSQL writes it, such as `[1,5)`."""
+    if value.isempty:
+        return "empty"
+    lower, upper = ("" if bound is None else bound for bound in (value.lower, value.upper))
+    return f"{'[' if value.lower_inc else '('}{lower},{upper}{']' if value.upper_inc else ')'}"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import math
 from collections.abc import Sequence
 from typing import Any, Protocol
 
@@ -25,7 +24,7 @@ class Runner(Protocol):
     async def run(
         self, caller: Caller, query: Query
     ) -> tuple[Sequence[str], Sequence[Sequence[Any]]]:
-        """Return the names of the columns and up to `max_rows` + 1 rows."""
+        """Return the names of the columns and up to `max_rows` + 1 rows, as JSON has values."""
 
 
 class Queries:
@@ -49,7 +48,7 @@ class Queries:
         row_bytes = min(ANSWER_BYTES, _MEMORY_BYTES // max_rows)
         query = Query(_one_statement(sql), params, max_rows, row_bytes)
         columns, rows = await self._runner.run(caller, query)
-        return _cut(columns, [[_plain(value) for value in row] for row in rows], max_rows)
+        return _cut(columns, rows, max_rows)
 
 
 def as_csv(answer: Answer) -> str:
@@ -86,19 +85,6 @@ def _cut(columns: Sequence[str], rows: Sequence[Sequence[Any]], max_rows: int) -
         note = f"cut at {max_rows} rows: filter, aggregate or page in SQL, or raise max_rows"
         return Answer(columns, kept, truncated=True, note=note)
     return Answer(columns, kept)
-
-
-def _plain(value: Any) -> Any:
-    """Return a value of the driver as JSON can have it."""
-    if value is None or isinstance(value, bool | int | str):
-        return value
-    if isinstance(value, float):
-        return value if math.isfinite(value) else str(value)
-    if hasattr(value, "items"):  # a JSON object, or a row inside a row
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return "\\x" + value.hex() if isinstance(value, bytes) else str(value)
 
 
 def _cell(value: Any) -> Any:
