@@ -38,8 +38,7 @@ class BatchLimits:
     Attributes:
         max_tokens: largest padded rectangle; a single longer input still runs, alone.
         max_items: most inputs.
-        max_padding: largest share of the rectangle that may be padding. On a CPU 100 padded tokens cost
-            as much as 100 real ones, while starting a pass costs about 5 tokens' worth (measured: decision 0003).
+        max_padding: largest share of the rectangle that may be padding; a padded token costs what a real one does.
         interactive_turns: batches of the interactive lane between two of a waiting ingest lane.
     """
 
