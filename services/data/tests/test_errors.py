@@ -19,6 +19,7 @@ from fleet_data.errors import Contended, QueryRejected, from_postgres, translate
         (asyncpg.ConfigurationLimitExceededError("x"), PayloadTooLarge),
         (asyncpg.InsufficientPrivilegeError("x"), PermissionDenied),
         (asyncpg.InvalidAuthorizationSpecificationError("x"), PermissionDenied),
+        (asyncpg.InvalidCachedStatementError("x"), Unavailable),
         (asyncpg.UndefinedTableError("x"), QueryRejected),
     ],
 )

@@ -144,6 +144,16 @@ async def test_csv_has_a_header_and_the_envelope_no_rows(connect: Any) -> None:
             {"object": "deal", "cursor": "data.x"},
             r"^invalid_input: cursor does not belong",
         ),
+        (
+            "crm_search",
+            {"object": "deal", "filter": 5},
+            r"^invalid_input: filter\.where: Input should be",
+        ),
+        (
+            "crm_search",
+            {"object": "deal", "filter": {"any": []}},
+            r"^invalid_input: filter\.any\.any: List",
+        ),
         ("crm_search", {"object": "planet"}, r"^invalid_input: object"),
         ("crm_search", {"object": "deal", "limit": 201}, r"^invalid_input: limit"),
         ("crm_get", {"object": "deal", "ids": []}, r"^invalid_input: ids"),

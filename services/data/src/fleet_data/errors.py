@@ -138,6 +138,7 @@ _BY_TYPE: dict[type[asyncpg.PostgresError], Callable[[asyncpg.PostgresError], Fl
     asyncpg.ForeignKeyViolationError: _points_nowhere,
     asyncpg.NotNullViolationError: lambda e: InvalidInput(f"{e.column_name} must not be empty"),
     asyncpg.CheckViolationError: lambda e: InvalidInput(f"{_column_of(e)} is out of range"),
+    asyncpg.InvalidCachedStatementError: _away,  # the schema changed meanwhile; a repeat prepares anew
     asyncpg.QueryCanceledError: _too_slow,
     asyncpg.DeadlockDetectedError: _contended,
     asyncpg.SerializationError: _contended,

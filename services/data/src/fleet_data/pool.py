@@ -168,4 +168,5 @@ def _number(text: str) -> int | float | str:
     """Return a numeric as a JSON number when that is exact (15 digits), as text otherwise."""
     if not text.lstrip("-").replace(".", "", 1).isdigit() or len(text) > 15:
         return text
-    return float(text) if "." in text else int(text)
+    number = float(text)
+    return int(number) if number.is_integer() else number

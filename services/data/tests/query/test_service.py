@@ -59,6 +59,11 @@ async def test_order_of_the_caller_is_kept(queries: Queries, demo: Caller) -> No
     assert amounts == sorted(amounts, reverse=True)
 
 
+async def test_columns_of_the_same_name_are_all_there(queries: Queries, demo: Caller) -> None:
+    answer = await queries.run(demo, "SELECT 1 AS a, 2 AS b, 3 AS a")
+    assert (list(answer.columns), answer.rows) == (["a", "b", "a"], [[1, 2, 3]])
+
+
 async def test_empty_answer_still_has_its_columns(queries: Queries, demo: Caller) -> None:
     answer = await queries.run(demo, "SELECT id, name FROM companies WHERE false")
     assert (list(answer.columns), answer.rows) == (["id", "name"], [])

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 
 from fleet_common.errors import InvalidInput
 
@@ -146,7 +146,20 @@ class Not(BaseModel):
     negated: Filter = Field(alias="not")
 
 
-Filter = Where | All | AnyOf | Not
+def _kind(node: Any) -> str:
+    """Return which node is meant, so that an error is about that one and not about all four."""
+    names = node if isinstance(node, dict) else getattr(type(node), "model_fields", ())
+    return next((name for name in ("all", "any", "not", "negated") if name in names), "where")
+
+
+Filter = Annotated[
+    Annotated[Where, Tag("where")]
+    | Annotated[All, Tag("all")]
+    | Annotated[AnyOf, Tag("any")]
+    | Annotated[Not, Tag("not")]
+    | Annotated[Not, Tag("negated")],
+    Discriminator(_kind),
+]
 All.model_rebuild()
 AnyOf.model_rebuild()
 Not.model_rebuild()

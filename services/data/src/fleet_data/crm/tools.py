@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 from uuid import UUID
 
 from fastmcp.dependencies import Depends
 from fastmcp.tools import ToolResult, tool
 from mcp_types import ToolAnnotations
-from pydantic import Field
+from pydantic import Field, WithJsonSchema
 
 from fleet_common.mcp import TABLE_SCHEMA, fence, table
 from fleet_common.mcp.params import Cursor, DryRun, Fields, IdempotencyKey, Limit
 from fleet_data.claims import Caller
-from fleet_data.crm.models import Filter, ObjectName, Page, Upserted
+from fleet_data.crm.models import Filter, ObjectName, Operator, Page, Upserted
 from fleet_data.crm.objects import OBJECTS
 from fleet_data.crm.service import Crm
 from fleet_data.deps import get_caller, get_crm
@@ -26,6 +26,14 @@ _WRITES = ToolAnnotations(
     read_only_hint=False, destructive_hint=False, idempotent_hint=True, open_world_hint=False
 )
 _SEARCH_CHARS = 500  # of a free text in a list; crm_get returns the whole
+
+# The grammar in words: as nested definitions it costs six times the tokens. The models check it all the same.
+_FILTER_SCHEMA = {
+    "type": ["object", "null"],
+    "description": '{"field":"amount","op":"gte","value":1000} with op '
+    f"{'|'.join(get_args(Operator))} (eq if left out), or "
+    '{"all":[…]}, {"any":[…]}, {"not":{…}} of such.',
+}
 
 ObjectParam = Annotated[ObjectName, Field(description="Kind of record.")]
 
@@ -44,10 +52,7 @@ async def crm_search(  # noqa: PLR0917 - parameters of a tool are named
     ] = None,
     filter: Annotated[  # noqa: A002 - the name callers know
         Filter | None,
-        Field(
-            description='Conditions, e.g. {"all":[{"field":"status","value":"open"},'
-            '{"field":"amount","op":"gte","value":10000}]}; also "any" and "not".'
-        ),
+        WithJsonSchema(_FILTER_SCHEMA),
     ] = None,
     fields: Fields = None,
     sort: Annotated[

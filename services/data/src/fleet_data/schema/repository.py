@@ -23,12 +23,12 @@ _KEPT_KEYS = 2  # the current claim key and the one before, so that a rolling ch
 
 # Functions of pg_catalog that PUBLIC may execute and that a reading caller must not: they change the session,
 # hold locks, wait, write, run SQL from text, or show what other callers do. By name: a version lacks some.
+# Unlocking stays: it does no harm, and the pools of other programs do it on every release.
 _REVOKED_FUNCTIONS = """
     set_config pg_notify pg_sleep pg_sleep_for pg_sleep_until pg_terminate_backend
     pg_cancel_backend pg_advisory_lock pg_advisory_lock_shared pg_advisory_xact_lock
     pg_advisory_xact_lock_shared pg_try_advisory_lock pg_try_advisory_lock_shared
-    pg_try_advisory_xact_lock pg_try_advisory_xact_lock_shared pg_advisory_unlock
-    pg_advisory_unlock_shared pg_advisory_unlock_all query_to_xml query_to_xmlschema
+    pg_try_advisory_xact_lock pg_try_advisory_xact_lock_shared query_to_xml query_to_xmlschema
     query_to_xml_and_xmlschema cursor_to_xml cursor_to_xmlschema table_to_xml table_to_xmlschema
     table_to_xml_and_xmlschema schema_to_xml schema_to_xmlschema schema_to_xml_and_xmlschema
     database_to_xml database_to_xmlschema database_to_xml_and_xmlschema ts_stat ts_rewrite
@@ -41,7 +41,7 @@ _REVOKED_FUNCTIONS = """
     pg_control_system pg_control_checkpoint pg_control_recovery pg_control_init
     pg_timezone_names pg_get_loaded_modules
 """.split()  # noqa: SIM905 - a list of ninety quoted names is harder to read
-_OWNER_NEEDS = ("set_config", "pg_advisory_lock", "pg_advisory_unlock", "setval", "nextval")
+_OWNER_NEEDS = ("set_config", "pg_advisory_lock", "setval", "nextval")
 _WRITER_NEEDS = ("set_config", "nextval")
 
 _READER_SETTINGS = {
