@@ -11,7 +11,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +21,9 @@ import psutil
 # second.
 START_TOLERANCE_S = 2.0
 POLL_S = 0.02
+
+Adopt = Callable[["Child"], None]
+"""Told about a child the moment it exists, before it is ready: whoever owns it can record and stop it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +81,7 @@ class Child:
     log: Path
     stop_signal: int
     record: ProcessRecord
+    log_start: int = 0
 
     @classmethod
     def start(
@@ -93,6 +97,7 @@ class Child:
     ) -> Child:
         """Start `command` in its own session, so that a Ctrl-C in the terminal reaches only us."""
         with log.open("ab") as out:
+            log_start = out.tell()
             popen = subprocess.Popen(  # noqa: S603  # the command is ours, never a user's text
                 list(command),
                 stdin=subprocess.DEVNULL,
@@ -107,7 +112,7 @@ class Child:
             )
         # A child stays a zombie until it is reaped, so its record can always be read here.
         record = ProcessRecord.of(popen.pid) or ProcessRecord(popen.pid, time.time())
-        return cls(name, popen, log, stop_signal, record)
+        return cls(name, popen, log, stop_signal, record, log_start)
 
     @property
     def is_alive(self) -> bool:
@@ -128,8 +133,8 @@ class Child:
         kill_all(family)
 
     def last_words(self, lines: int = 12) -> str:
-        """Return the last lines of its log."""
-        return tail(self.log, lines)
+        """Return the last lines it logged since it was started."""
+        return tail(self.log, lines, start=self.log_start)
 
 
 def descendants(process: psutil.Process) -> list[psutil.Process]:
@@ -171,12 +176,16 @@ def wait_gone(processes: Sequence[psutil.Process], timeout_s: float) -> None:
         time.sleep(POLL_S)
 
 
-def tail(path: Path, lines: int, *, most_bytes: int = 64_000) -> str:
-    """Return the last lines of a file, reading at most `most_bytes`; empty if there is no such file."""
+def tail(path: Path, lines: int, *, start: int = 0, most_bytes: int = 64_000) -> str:
+    """Return the last lines of a file past `start`, reading at most `most_bytes`; empty if there is no file."""
     try:
         with path.open("rb") as file:
-            file.seek(max(0, file.seek(0, os.SEEK_END) - most_bytes))
+            file.seek(max(start, file.seek(0, os.SEEK_END) - most_bytes))
             text = file.read().decode("utf-8", "replace")
     except FileNotFoundError:
         return ""
     return "\n".join(text.splitlines()[-lines:])
+
+
+def nobody_adopts(_child: Child) -> None:
+    """Do nothing: the caller keeps the child that it gets back."""

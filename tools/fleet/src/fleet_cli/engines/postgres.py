@@ -23,7 +23,7 @@ from urllib.parse import quote
 from fleet_cli.engines.account import engine_account
 from fleet_cli.engines.binaries import postgres_bin
 from fleet_cli.errors import StartFailed
-from fleet_cli.processes import POLL_S, Account, Child, ProcessRecord
+from fleet_cli.processes import POLL_S, Account, Adopt, Child, ProcessRecord, nobody_adopts
 
 SUPERUSER = "postgres"
 _STILL_IN_USE = "still in use"
@@ -70,7 +70,7 @@ class Postgres:
         """Return the superuser's DSN for one database."""
         return dsn(SUPERUSER, self.password, self.port, database)
 
-    def start(self, *, deadline_s: float = 30.0) -> Child:
+    def start(self, *, deadline_s: float = 30.0, adopt: Adopt = nobody_adopts) -> Child:
         """Return the running server, ready for connections.
 
         Raises:
@@ -82,16 +82,18 @@ class Postgres:
         binaries = postgres_bin(account)
         self._prepare(account)
         if not self.data.exists():
-            self._initialise(binaries, account, until)
+            self._initialise(binaries, account, until, adopt)
         self._end_leftover()
-        return self._launch(binaries, account, until)
+        return self._launch(binaries, account, until, adopt)
 
     def _prepare(self, account: Account | None) -> None:
         self.home.mkdir(mode=0o700, parents=True, exist_ok=True)
         if account is not None:
             os.chown(self.home, account.uid, account.gid)
 
-    def _initialise(self, binaries: Path, account: Account | None, until: float) -> None:
+    def _initialise(
+        self, binaries: Path, account: Account | None, until: float, adopt: Adopt
+    ) -> None:
         draft, secret = self.home / "data.draft", self.home / "password"
         shutil.rmtree(draft, ignore_errors=True)
         secret.touch(mode=0o600)
@@ -106,6 +108,7 @@ class Postgres:
         command += ["--no-instructions", "--no-sync"]
         try:
             initdb = Child.start("initdb", command, log=self.log, cwd=self.home, account=account)
+            adopt(initdb)
             _wait_end(initdb, until)
         finally:
             secret.unlink()
@@ -119,7 +122,7 @@ class Postgres:
             # running server.
             pid_file.unlink(missing_ok=True)
 
-    def _launch(self, binaries: Path, account: Account | None, until: float) -> Child:
+    def _launch(self, binaries: Path, account: Account | None, until: float, adopt: Adopt) -> Child:
         options = _COMMON | {"port": str(self.port)} | ({} if self.durable else _VOLATILE)
         command = [str(binaries / "postgres"), "-D", str(self.data)]
         for name, value in options.items():
@@ -133,6 +136,7 @@ class Postgres:
                 account=account,
                 stop_signal=signal.SIGINT,  # "fast": ends sessions, then shuts down cleanly
             )
+            adopt(server)
             if self._wait_ready(server, until):
                 return server
             if _STILL_IN_USE not in server.last_words() or time.monotonic() > until:

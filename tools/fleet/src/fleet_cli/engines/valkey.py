@@ -14,7 +14,7 @@ from pathlib import Path
 
 from fleet_cli.engines.binaries import valkey_server
 from fleet_cli.errors import StartFailed
-from fleet_cli.processes import POLL_S, Child
+from fleet_cli.processes import POLL_S, Adopt, Child, nobody_adopts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +38,7 @@ class Valkey:
         """The URL with the password, database 0."""
         return f"redis://:{self.password}@127.0.0.1:{self.port}/0"
 
-    def start(self, *, deadline_s: float = 15.0) -> Child:
+    def start(self, *, deadline_s: float = 15.0, adopt: Adopt = nobody_adopts) -> Child:
         """Return the running server, ready for commands.
 
         Raises:
@@ -48,6 +48,7 @@ class Valkey:
         self.home.mkdir(mode=0o700, parents=True, exist_ok=True)
         command = [str(valkey_server()), str(self._configure())]
         server = Child.start("valkey", command, log=self.log, cwd=self.home)
+        adopt(server)
         self._wait_ready(server, time.monotonic() + deadline_s)
         return server
 

@@ -1,0 +1,265 @@
+"""`fleet`: run the whole fleet on this machine, look at it, connect clients to it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from fleet_cli.connect import CLIENTS, KEY_VARIABLE, Endpoint, config_for, write_config
+from fleet_cli.environment import Environment
+from fleet_cli.errors import BadInput, FleetCommandError, NotRunning
+from fleet_cli.ports import DEFAULT_BASE, SERVICES, Ports, plan_ports
+from fleet_cli.reports import follow, print_log, settings_table, status_table
+from fleet_cli.run import RunOptions, run_fleet
+from fleet_cli.secrets import DEMO_TENANT, ensure_secrets, read_admin_key
+from fleet_cli.state import State, find_project
+from fleet_cli.supervisor import read_run
+
+F = TypeVar("F", bound=Callable[..., Any])
+_CALL_TIMEOUT_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Here:
+    """Where the command works: the project, and the terminal."""
+
+    state: State
+    console: Console
+
+    def ports(self) -> Ports:
+        """Return the ports of the running fleet, else of the last one, else the usual ones."""
+        return read_run(self.state).ports or plan_ports(DEFAULT_BASE, os.environ)
+
+    def key(self) -> str:
+        """Return the key to call with: FLEET_KEY, else the project's own.
+
+        Raises:
+            NotRunning: this project has never run a fleet.
+        """
+        key = os.environ.get(KEY_VARIABLE) or read_admin_key(self.state)
+        if not key:
+            raise NotRunning("This project has no key yet", hint="`fleet run` makes one.")
+        return key
+
+    def environment(self) -> Environment:
+        """Return what each process is told here."""
+        self.state.ensure()
+        return Environment(self.state, self.ports(), ensure_secrets(self.state), dict(os.environ))
+
+
+class _Group(click.Group):
+    """Turns our errors into one line on stderr and status 1."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except FleetCommandError as exc:
+            click.secho(exc.message, fg="red", err=True)
+            if exc.hint:
+                click.echo(exc.hint, err=True)
+            ctx.exit(1)
+
+
+_service = click.option(
+    "--service", type=click.Choice(SERVICES), default="gateway", help="Whose URL; all by default."
+)
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--project",
+    type=click.Path(path_type=Path, file_okay=False, exists=True),
+    help="Folder whose .fleet/ is meant; the current checkout by default.",
+)
+@click.version_option(package_name="fleet-cli", prog_name="fleet")
+@click.pass_context
+def main(ctx: click.Context, project: Path | None) -> None:
+    """Run a fleet of MCP servers on this machine, and connect clients to it."""
+    ctx.obj = Here(State(project or find_project(Path.cwd())), Console())
+
+
+@main.command()
+@click.option("--port-base", default=DEFAULT_BASE, show_default=True, help="The gateway's port.")
+@click.option(
+    "--ready-file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write the URLs and a key here, as JSON, once all services answer.",
+)
+@click.pass_obj
+def run(here: Here, port_base: int, ready_file: Path | None) -> None:
+    """Start everything and stay until Ctrl-C."""
+    options = RunOptions(project=here.state.project, port_base=port_base, ready_file=ready_file)
+    run_fleet(options, os.environ, here.console)
+
+
+@main.command()
+@click.pass_obj
+def status(here: Here) -> None:
+    """Show each process: port, pid, readiness, uptime."""
+    here.console.print(status_table(here.state))
+    if not here.state.is_locked():
+        here.console.print("The fleet is not running. `fleet run` starts it.")
+        sys.exit(3)
+
+
+@main.command()
+@click.argument("service", required=False)
+@click.option("-f", "--follow", "follows", is_flag=True, help="Go on as new lines come.")
+@click.option("-n", "--lines", default=40, show_default=True, help="Lines of each log.")
+@click.pass_obj
+def logs(here: Here, service: str | None, *, follows: bool, lines: int) -> None:
+    """Show the newest lines of one process's log, or of all."""
+    names = print_log(here.state, service, lines)
+    if follows:
+        follow(here.state, names)
+
+
+@main.command()
+@click.argument("client", type=click.Choice(list(CLIENTS)))
+@_service
+@click.option("--write", is_flag=True, help="Put it into the client's file, beside what is there.")
+@click.pass_obj
+def connect(here: Here, client: str, service: str, *, write: bool) -> None:
+    """Print the configuration that a client needs."""
+    name = "fleet" if service == "gateway" else f"fleet-{service}"
+    endpoint = Endpoint(name, service, here.ports().url(service), here.key(), here.state.project)
+    config = config_for(client, endpoint)
+    click.echo(config.text)
+    if write:
+        click.echo(f"Written to {write_config(config)}.", err=True)
+    elif config.path is not None:
+        click.echo(f"It belongs in {config.path}; --write puts it there.", err=True)
+    if config.needs_key_variable:
+        click.echo(
+            f"The client reads the key from the environment: export {KEY_VARIABLE}=…", err=True
+        )
+    if config.note:
+        click.echo(config.note, err=True)
+
+
+@main.command()
+@click.argument("tool")
+@click.argument("arguments", default="{}")
+@_service
+@click.option("--timeout", "timeout_s", default=_CALL_TIMEOUT_S, show_default=True, help="Seconds.")
+@click.pass_obj
+def call(here: Here, tool: str, arguments: str, service: str, timeout_s: float) -> None:
+    """Call TOOL with ARGUMENTS, a JSON object, and print what it answers."""
+    # Imported here: FastMCP's client costs over a second, and only this command needs it.
+    from fleet_cli.calling import call_tool, text_of  # noqa: PLC0415
+
+    url, key = here.ports().url(service), here.key()
+    facts = _parsed(arguments)
+    result = asyncio.run(call_tool(url, key, tool, facts, timeout_s=timeout_s))
+    click.echo(text_of(result), err=result.is_error)
+    if result.is_error:
+        sys.exit(1)
+
+
+@main.command()
+@click.argument("service", type=click.Choice(SERVICES), required=False)
+@click.pass_obj
+def config(here: Here, service: str | None) -> None:
+    """Show the settings of the services, where each comes from, secrets masked."""
+    environment = here.environment()
+    for name in [service] if service else SERVICES:
+        here.console.print(settings_table(name, environment))
+
+
+@main.command()
+@click.argument("service", type=click.Choice(SERVICES[1:]))
+@click.pass_obj
+def stdio(here: Here, service: str) -> NoReturn:
+    """Be the stdio server of one service, for clients that start servers themselves."""
+    environment = here.environment().of(service)
+    environment.setdefault(f"FLEET_{service.upper()}_STDIO_KEY", here.key())
+    command = [sys.executable, "-m", f"fleet_{service}", "stdio"]
+    os.execve(sys.executable, command, environment)  # noqa: S606 - no shell; our own interpreter
+
+
+@main.group()
+def key() -> None:
+    """Create, list and revoke fleet keys."""
+
+
+@key.command("create")
+@click.argument("name")
+@click.option("--role", "roles", multiple=True, default=["viewer"], show_default=True)
+@click.option("--tenant", default=DEMO_TENANT, show_default=True)
+@click.option(
+    "--days", type=click.IntRange(1, 3650), help="Days until it expires; never by default."
+)
+@click.pass_obj
+def key_create(
+    here: Here, name: str, roles: tuple[str, ...], tenant: str, days: int | None
+) -> None:
+    """Make a key. It is shown once and stored only as a hash."""
+    here.state.ensure()
+    expires = datetime.now(UTC) + timedelta(days=days) if days else None
+    new = _refusing_nicely(
+        lambda: _keys(here).create(name=name, roles=roles, tenant=tenant, expires=expires)
+    )
+    click.echo(new.text)
+    click.echo("Keep it: it cannot be shown again.", err=True)
+
+
+@key.command("list")
+@click.pass_obj
+def key_list(here: Here) -> None:
+    """Show the keys: everything but the keys themselves."""
+    table = Table("id", "name", "tenant", "roles", "created", "expires", "revoked", box=None)
+    for record in _keys(here).list():
+        roles, gone = ", ".join(record.roles), record.revoked or ""
+        facts = (record.tenant, roles, record.created, record.expires or "never", gone)
+        table.add_row(record.id, record.name, *facts)
+    here.console.print(table)
+
+
+@key.command("revoke")
+@click.argument("key_id")
+@click.pass_obj
+def key_revoke(here: Here, key_id: str) -> None:
+    """Close a key, everywhere, within a second."""
+    record = _refusing_nicely(lambda: _keys(here).revoke(key_id))
+    click.echo(f"Revoked {record.id} ({record.name}).")
+
+
+def _keys(here: Here) -> Any:
+    # Imported here, as above. Any: the type would need the import.
+    from fleet_common.auth.keys import KeyFile  # noqa: PLC0415
+
+    return KeyFile(here.state.keys_file)
+
+
+def _refusing_nicely(change: Callable[[], Any]) -> Any:
+    from fleet_common.errors import FleetError  # noqa: PLC0415
+
+    try:
+        return change()
+    except FleetError as exc:
+        raise BadInput(exc.message, hint=exc.hint) from exc
+
+
+def _parsed(arguments: str) -> dict[str, Any]:
+    try:
+        facts = json.loads(arguments)
+    except ValueError as exc:
+        raise BadInput(f"ARGUMENTS is no JSON: {exc}", hint="Example: '{\"limit\": 5}'") from exc
+    if not isinstance(facts, dict):
+        raise BadInput("ARGUMENTS must be a JSON object", hint="Example: '{\"limit\": 5}'")
+    return facts
+
+
+if __name__ == "__main__":
+    main()
