@@ -90,3 +90,16 @@ async def test_database_that_is_away_is_unavailable(
     async with open_database(away) as database:
         with pytest.raises(Unavailable):
             await checks(database).check_reader()
+
+
+async def test_narrow_reader_is_asked_again_after_a_minute(
+    database: Database, admin_connection: asyncpg.Connection[asyncpg.Record]
+) -> None:
+    now = [0.0]
+    privileges = Privileges(SchemaInspector(database), MIGRATIONS, clock=lambda: now[0])
+    await privileges.check_reader()
+    await admin_connection.execute("GRANT INSERT ON crm.notes TO crm_reader")
+    await privileges.check_reader()
+    now[0] = 60.0
+    with pytest.raises(OverPrivileged):
+        await privileges.check_reader()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import get_args
-
 from fleet_data.crm.models import FieldDef, ObjectDef, ObjectName
 
 _ID = FieldDef("id", "id", "Id of the record.", writable=False, listed=True)
@@ -203,5 +201,3 @@ OBJECTS: dict[str, ObjectDef] = {
     )
 }
 """Every object by name, in the order they are listed to callers."""
-
-NAMES: tuple[str, ...] = get_args(ObjectName)

@@ -84,9 +84,14 @@ def search_sql(search: Search, parse: ParseValue) -> tuple[str, list[Any]]:
     sql = (
         f"SELECT {columns(search.fields)}, {by} AS sort_value, id AS sort_id "  # noqa: S608 - names of the registry
         f"FROM crm.{search.of.table} WHERE {' AND '.join(conditions)} "
-        f"ORDER BY {by} {direction} NULLS LAST, id {direction} LIMIT {search.limit + 1}"
+        f"ORDER BY {_order_by(by, direction)} LIMIT {search.limit + 1}"
     )
     return sql, args.values
+
+
+def _order_by(by: str, direction: str) -> str:
+    """Return the order: NULLs last, ties by id. The id alone is never NULL and then the key's index serves."""
+    return f"id {direction}" if by == "id" else f"{by} {direction} NULLS LAST, id {direction}"
 
 
 def _score(search: Search, args: Arguments) -> str:
@@ -106,6 +111,8 @@ def _after(search: Search, by: str, position: Position, args: Arguments) -> str:
     """Return the keyset condition: the rows that come after `position`, where NULLs come last."""
     beyond = "<" if search.order.descending else ">"
     id_ = args.bind(position.id, "uuid")
+    if by == "id":
+        return f"id {beyond} {id_}"
     if position.value is None:
         return f"({by} IS NULL AND id {beyond} {id_})"
     kind = "float8" if search.order.field is None else sql_type(search.order.field)
