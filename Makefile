@@ -56,6 +56,18 @@ docs: $(STAMP) ## Rewrite the generated tables: docs/errors.md, settings.md, too
 lock: $(STAMP) ## Resolve the packages' ranges again into requirements/constraints.txt
 	@scripts/lock
 
+.PHONY: images
+images: ## Build fleet/gateway, fleet/data, fleet/devops and fleet/aiml; PKG=data for one
+	@scripts/images $(PKG)
+
+.PHONY: deploy
+deploy: $(STAMP) ## Deploy to the current kube context, PostgreSQL included
+	@scripts/deploy
+
+.PHONY: undeploy
+undeploy: ## Take all of that away again
+	@kubectl delete namespace mcp-fleet
+
 .PHONY: release
 release: $(STAMP) ## Release one package: make release PKG=data VERSION=0.2.0
 	@$(BIN)/python scripts/release.py "$(PKG)" "$(VERSION)"
