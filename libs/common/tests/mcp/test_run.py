@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import socket
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -94,6 +95,37 @@ def test_a_services_own_verb_gets_settings_and_words(service: Service[Any, Any])
     more = Service(**{**vars(service), "commands": {"migrate": migrate}})
     assert run(more, ["migrate", "--to", "3"]) == 7
     assert seen == [ServiceSettings, ["--to", "3"]]
+
+
+@pytest.mark.timeout(40)
+@pytest.mark.parametrize(
+    ("raised", "status", "said"),
+    [
+        (
+            "SettingsError('FLEET_VECTOR_PATH is in use')",
+            2,
+            "fleet-data: FLEET_VECTOR_PATH is in use\n",
+        ),
+        ("RuntimeError('a defect')", 3, "RuntimeError: a defect"),
+    ],
+)
+def test_a_dependency_that_refuses_its_settings_is_a_sentence(
+    program: Path, env: dict[str, str], raised: str, status: int, said: str
+) -> None:
+    text = program.read_text().replace("yield None", f"raise {raised}\n    yield None")
+    program.write_text(
+        text.replace("import ServiceSettings", "import ServiceSettings, SettingsError")
+    )
+    ended = subprocess.run(
+        [sys.executable, str(program), "serve"],
+        env=env,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == status
+    assert said in ended.stderr.replace("\\n", "\n")
+    assert ("Traceback" in ended.stderr) is (status == 3)
 
 
 def test_a_taken_port_is_a_sentence() -> None:

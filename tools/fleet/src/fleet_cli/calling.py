@@ -28,7 +28,10 @@ async def call_tool(
     transport = StreamableHttpTransport(url, auth=BearerAuth(key))
     try:
         async with Client(transport, timeout=timeout_s) as client:
-            return await client.call_tool(tool, dict(arguments), raise_on_error=False)
+            result: CallToolResult = await client.call_tool(
+                tool, dict(arguments), raise_on_error=False
+            )
+            return result
     except (FastMCPError, MCPError, RuntimeError, httpx.HTTPError, OSError) as exc:
         raise CallFailed(f"The call did not reach the tool: {exc}", hint=_hint(exc)) from exc
 

@@ -14,14 +14,8 @@ TABLE_SCHEMA: dict[str, Any] = {
     "properties": {
         "columns": {"type": "array", "items": {"type": "string"}},
         "row_count": {"type": "integer", "minimum": 0},
-        "truncated": {
-            "type": "boolean",
-            "description": "True when there was more than was returned.",
-        },
-        "next_cursor": {
-            "type": ["string", "null"],
-            "description": "Pass as `cursor` for the next page; null on the last.",
-        },
+        "truncated": {"type": "boolean"},
+        "next_cursor": {"type": ["string", "null"]},
         "note": {"type": ["string", "null"]},
     },
     "required": ["columns", "row_count", "truncated", "next_cursor"],

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 import structlog
 import uvicorn
 from starlette.applications import Starlette
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from fleet_common.logs import configure
 from fleet_common.mcp.app import create_app, open_credentials
@@ -103,8 +104,9 @@ def listen(settings: ServiceSettings) -> socket.socket:
 
 def serve_app(app: Any, settings: ServiceSettings, runtime: Runtime) -> int:
     """Serve an ASGI app until SIGTERM or SIGINT; calls in flight get `shutdown_grace_s` to finish."""
+    start = _Start(app)
     config = uvicorn.Config(
-        app,
+        start,
         http="h11",  # httptools keeps trailing white space in header values, which the MCP spec forbids
         lifespan="on",
         log_config=None,
@@ -119,9 +121,55 @@ def serve_app(app: Any, settings: ServiceSettings, runtime: Runtime) -> int:
         for number in (signal.SIGTERM, signal.SIGINT):
             # uvicorn raises the signal again after its orderly end: that end is a success.
             signal.signal(number, lambda *_: None)
-        server.run(sockets=[sock])
+        try:
+            server.run(sockets=[sock])
+        except SystemExit:  # how uvicorn ends when the lifespan did not start
+            if start.refusal is None:
+                raise
+            raise start.refusal from None
     log.info("service_stopped")
     return 0 if server.started else 1
+
+
+class _Start:
+    """Keeps the sentence of a `SettingsError` that a service raises while it opens its dependencies.
+
+    uvicorn would print it as a traceback.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+        self.refusal: SettingsError | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on, or watch the start."""
+        if scope["type"] != "lifespan":
+            await self._app(scope, receive, send)
+            return
+
+        failure: Message | None = None
+
+        async def hold_failure(message: Message) -> None:
+            nonlocal failure
+            if message["type"] == "lifespan.startup.failed":
+                failure = message  # its text is a traceback; whether that is wanted shows below
+            else:
+                await send(message)
+
+        try:
+            await self._app(scope, receive, hold_failure)
+        except BaseException as exc:
+            self.refusal = _refusal_in(exc)
+            if failure is not None:
+                await send({**failure, "message": ""} if self.refusal else failure)
+            if self.refusal is None:
+                raise
+
+
+def _refusal_in(exc: BaseException) -> SettingsError | None:
+    if isinstance(exc, BaseExceptionGroup):
+        return next(filter(None, map(_refusal_in, exc.exceptions)), None)
+    return exc if isinstance(exc, SettingsError) else None
 
 
 def _stdio(service: Service[SettingsT, DepsT], settings: SettingsT) -> int:

@@ -158,10 +158,9 @@ class Postgres:
 
 
 def dsn(user: str, password: str, port: int, database: str) -> str:
-    """Return a PostgreSQL URL on loopback."""
-    return (
-        f"postgresql://{quote(user)}:{quote(password, safe='')}@127.0.0.1:{port}/{quote(database)}"
-    )
+    """Return a PostgreSQL URL on loopback; without TLS, so that no driver prepares for it in vain."""
+    login = f"{quote(user)}:{quote(password, safe='')}"
+    return f"postgresql://{login}@127.0.0.1:{port}/{quote(database)}?sslmode=disable"
 
 
 def read_postmaster(pid_file: Path) -> ProcessRecord | None:
