@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, Protocol
-from urllib.parse import urlsplit
+from urllib.parse import urlsplit, urlunsplit
 from uuid import uuid4
 
 import asyncpg
@@ -41,7 +41,7 @@ def settings_for(admin_url: str, **more: Any) -> Settings:
     base = f"{where.hostname}:{where.port}{where.path}?sslmode=disable"
     return Settings.model_validate(
         {
-            "migrator_url": f"{admin_url}?sslmode=disable",
+            "migrator_url": urlunsplit(where._replace(query="sslmode=disable")),
             "reader_url": f"postgresql://crm_reader:reader-password@{base}",
             "database_url": f"postgresql://crm_writer:writer-password@{base}",
             "claims_key": CLAIMS_KEY,
