@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import http.client
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import urlsplit
 
-import httpx
 from fastmcp import Client
 from fastmcp.client.auth import BearerAuth
 from fastmcp.client.client import CallToolResult
@@ -32,19 +33,34 @@ async def call_tool(
                 tool, dict(arguments), raise_on_error=False
             )
             return result
-    except (FastMCPError, MCPError, RuntimeError, httpx.HTTPError, OSError) as exc:
-        raise CallFailed(f"The call did not reach the tool: {exc}", hint=_hint(exc)) from exc
+    except MCPError as exc:
+        # The client reports any refusal as "an error response": ask once more for the status.
+        if refuses(url, key):
+            raise CallFailed(
+                f"{url} refused the key.",
+                hint="`fleet key list` shows the valid ones; FLEET_KEY, when set, is used first.",
+            ) from exc
+        raise CallFailed(str(exc)) from exc
+    except (FastMCPError, RuntimeError, OSError) as exc:
+        hint = "`fleet status` tells whether the fleet runs, `fleet run` starts it."
+        raise CallFailed(f"{url} could not be reached: {exc}", hint=hint) from exc
+
+
+def refuses(url: str, key: str) -> bool:
+    """Whether the endpoint answers 401 to this key."""
+    parts = urlsplit(url)
+    kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+    connection = kind(parts.netloc, timeout=5)
+    headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
+    try:
+        connection.request("POST", parts.path, body="{}", headers=headers)
+        return connection.getresponse().status == 401
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
 
 
 def text_of(result: CallToolResult) -> str:
     """Return the text blocks of a result, as a person reads them."""
     return "\n".join(block.text for block in result.content if isinstance(block, TextContent))
-
-
-def _hint(error: Exception) -> str | None:
-    text = str(error)
-    if "401" in text or "nauthorized" in text:
-        return "The key was refused: see `fleet key list`, or unset FLEET_KEY to use the project's."
-    if "connect" in text.lower():
-        return "Is the fleet running? `fleet status` tells, `fleet run` starts it."
-    return None

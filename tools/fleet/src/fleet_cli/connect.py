@@ -1,6 +1,6 @@
 """The configuration each MCP client expects, with our URL in it and, where the client can, the key by reference.
 
-Formats as the vendors document them in November 2026; `docs/connect.md` has the links.
+Formats as the vendors document them in November 2026; `docs/connecting-clients.md` tells each client's story.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import shlex
 import sys
+import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -77,11 +78,13 @@ def write_config(config: ClientConfig) -> Path:
     if config.path is None:
         raise BadInput("This client has no configuration file: paste the text instead")
     config.path.parent.mkdir(parents=True, exist_ok=True)
+    # People link such files into a folder of dotfiles: the link stays, what it points to changes.
+    target = config.path.resolve()
     if config.merge is not None:
-        current = _read_json(config.path)
-        write_private(config.path, json.dumps(_merged(current, config.merge), indent=2) + "\n")
+        merged = _merged(_read_json(target), config.merge)
+        write_private(target, json.dumps(merged, indent=2) + "\n")
     elif config.append is not None:
-        _append_section(config.path, config.append)
+        _append_section(target, config.append)
     return config.path
 
 
@@ -248,5 +251,10 @@ def _append_section(path: Path, section: str) -> None:
     heading = section.splitlines()[0]
     if heading in current:
         raise BadInput(f"{path} has a section {heading} already: change it by hand")
-    gap = "" if not current or current.endswith("\n\n") else "\n"
-    write_private(path, f"{current}{gap}{section}\n")
+    gap = "" if not current else "\n" if current.endswith("\n") else "\n\n"
+    text = f"{current}{gap}{section}\n"
+    try:
+        tomllib.loads(text)
+    except tomllib.TOMLDecodeError as exc:
+        raise BadInput(f"{path} would not be valid TOML: add the text by hand") from exc
+    write_private(path, text)

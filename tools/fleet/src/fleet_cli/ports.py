@@ -50,7 +50,7 @@ def plan_ports(base: int, environ: Mapping[str, str]) -> Ports:
     """Return the ports of a fleet; a `FLEET_<SERVICE>_PORT` that the user has set wins.
 
     Raises:
-        BadInput: the base leaves no room, or a port is not a number.
+        BadInput: the base leaves no room, a port is none, or two processes would share one.
     """
     if not 1 <= base <= 65535 - max(OFFSETS.values()):
         raise BadInput(f"--port-base {base} leaves no room for the ports above it")
@@ -58,9 +58,8 @@ def plan_ports(base: int, environ: Mapping[str, str]) -> Ports:
     for service in SERVICES:
         variable = f"FLEET_{service.upper()}_PORT"
         if chosen := environ.get(variable):
-            if not chosen.isdigit():
-                raise BadInput(f"{variable}: {chosen!r} is not a port")
-            numbers[service] = int(chosen)
+            numbers[service] = _parsed(variable, chosen)
+    _require_distinct(numbers)
     return Ports(numbers)
 
 
@@ -117,3 +116,17 @@ def free_base(base: int) -> int:
 def shortened(text: str, limit: int = 100) -> str:
     """Return `text` in at most `limit` characters."""
     return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def _parsed(variable: str, chosen: str) -> int:
+    if not chosen.isdecimal() or not 1 <= int(chosen) <= 65535:
+        raise BadInput(f"{variable}: {chosen!r} is not a port")
+    return int(chosen)
+
+
+def _require_distinct(numbers: Mapping[str, int]) -> None:
+    owners: dict[int, str] = {}
+    for name, port in numbers.items():
+        if port in owners:
+            raise BadInput(f"{owners[port]} and {name} cannot both listen on {port}")
+        owners[port] = name

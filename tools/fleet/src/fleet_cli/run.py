@@ -7,6 +7,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -95,10 +96,12 @@ def _start(
     with open_progress(console, [*engines, *SERVICES]) as progress:
         Startup(environment, supervisor, progress).run(should_stop)
         supervisor.mark_ready()
-        return _index(environment, progress)
+        return _index(environment, progress, should_stop)
 
 
-def _index(environment: Environment, progress: Progress) -> tuple[str, ...]:
+def _index(
+    environment: Environment, progress: Progress, should_stop: Callable[[], bool]
+) -> tuple[str, ...]:
     """Index the documents; a fleet without them still runs, so a failure is a warning."""
     url, key = environment.ports.url("aiml"), environment.secrets.admin_key
     try:
@@ -108,7 +111,14 @@ def _index(environment: Environment, progress: Progress) -> tuple[str, ...]:
                 step.note = note
                 progress.changed(step)
 
-            found = index_documents(environment.state, url, key, progressed=progressed)
+            # In a thread, so that Ctrl-C is heard meanwhile; stopping aiml ends the thread's call.
+            pool = ThreadPoolExecutor(1)
+            job = pool.submit(index_documents, environment.state, url, key, progressed=progressed)
+            pool.shutdown(wait=False)
+            while not wait([job], timeout=_WATCH_S).done:
+                if should_stop():
+                    raise Stopped
+            found = job.result()
             step.note = "unchanged" if found is None else f"{found} indexed for rag_search"
     except CallFailed as exc:
         return (f"The documents are not searchable: {exc.message}",)

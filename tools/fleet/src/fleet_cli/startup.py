@@ -1,6 +1,6 @@
 """Starting a fleet: everything that does not wait for something else starts at once.
 
-The longest chain is PostgreSQL, migrate, seed, data; the other three services and Valkey start beside it. `migrate`
+The longest chain is PostgreSQL, migrate, seed; the four services and Valkey start beside it. `migrate`
 and `seed` are skipped when the very same code has already run against the very same database, which is what makes a
 warm start quick: the stamp beside the database holds the digest of both.
 """
@@ -78,18 +78,22 @@ class Startup:
                 if not pending:
                     return
 
+    def launch(self, service: str) -> Child:
+        """Start a service."""
+        child = Child.start(
+            service,
+            [sys.executable, "-m", f"fleet_{service}", "serve"],
+            log=self._state.rotated_log(service),
+            env=self._environment.of(service),
+            cwd=self._state.project,
+        )
+        self._supervisor.adopt(child)
+        return child
+
     def serve(self, service: str) -> None:
         """Start a service and return when it answers."""
         with working(self._progress, service):
-            child = Child.start(
-                service,
-                [sys.executable, "-m", f"fleet_{service}", "serve"],
-                log=self._state.log(service),
-                env=self._environment.of(service),
-                cwd=self._state.project,
-            )
-            self._supervisor.adopt(child)
-            self._wait_ready(child, self._environment.ports[service])
+            self._wait_ready(self.launch(service))
 
     def postgres(self) -> None:
         """Start the embedded PostgreSQL and return when it accepts connections."""
@@ -106,11 +110,14 @@ class Startup:
         return lambda: self.serve(service)
 
     def _data(self) -> None:
+        # The process starts beside its database: it connects when it is asked whether it is ready.
+        data = self.launch("data")
         if self._environment.embeds_postgres:
             self.postgres()
         if self._environment.migrator_url is not None:
             self._migrate_and_seed()
-        self.serve("data")
+        with working(self._progress, "data"):
+            self._wait_ready(data)
 
     def _valkey(self) -> None:
         with working(self._progress, "valkey"):
@@ -118,7 +125,7 @@ class Startup:
                 home=self._state.path / "valkey",
                 port=self._environment.ports["valkey"],
                 password=self._environment.secrets.valkey,
-                log=self._state.log("valkey"),
+                log=self._state.rotated_log("valkey"),
             ).start(adopt=self._supervisor.adopt)
 
     def _postgres_server(self) -> Postgres:
@@ -126,7 +133,7 @@ class Startup:
             home=postgres_place(self._state.path) / "server",
             port=self._environment.ports["postgres"],
             password=self._environment.secrets.postgres,
-            log=self._state.log("postgres"),
+            log=self._state.rotated_log("postgres"),
         )
 
     def _adopt_engine(self, child: Child) -> None:
@@ -157,7 +164,7 @@ class Startup:
             child = Child.start(
                 verb,
                 [sys.executable, "-m", "fleet_data", verb],
-                log=self._state.log(verb),
+                log=self._state.rotated_log(verb),
                 env=self._environment.for_migration(),
                 cwd=self._state.project,
             )
@@ -172,9 +179,9 @@ class Startup:
         if child.popen.returncode:
             raise StartFailed(obituary(child))
 
-    def _wait_ready(self, child: Child, port: int) -> None:
+    def _wait_ready(self, child: Child) -> None:
         until = time.monotonic() + READY_S
-        while not is_ready(port):
+        while not is_ready(self._environment.ports[child.name]):
             if not child.is_alive:
                 raise StartFailed(obituary(child))
             self._pause(child, until)

@@ -72,8 +72,12 @@ class State:
         self.path.chmod(0o700)
 
     def log(self, name: str) -> Path:
-        """Return the log file of a process; an over-long one is put aside first."""
-        path = self.path / "logs" / f"{name}.log"
+        """Return the log file of a process."""
+        return self.path / "logs" / f"{name}.log"
+
+    def rotated_log(self, name: str) -> Path:
+        """Return the log file of a process that is about to start; an over-long one is put aside first."""
+        path = self.log(name)
         with contextlib.suppress(FileNotFoundError):
             if path.stat().st_size > _LOG_LIMIT_BYTES:
                 path.replace(path.with_suffix(".log.1"))

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -69,10 +68,6 @@ class Supervisor:
             if self._children.get(child.name) is child:
                 del self._children[child.name]
                 self._write()
-
-    def child(self, name: str) -> Child:
-        """Return a child by name."""
-        return self._children[name]
 
     def mark_ready(self) -> None:
         """Write down that every process answers."""
@@ -135,15 +130,17 @@ class RunRecord:
     ports: Ports | None
     children: tuple[ChildRecord, ...]
 
-    @property
-    def uptime_s(self) -> float:
-        """Seconds since the fleet started."""
-        return time.time() - self.fleet.started if self.fleet else 0.0
-
 
 def read_run(state: State) -> RunRecord:
-    """Return what is known about the running or the last fleet of a project."""
-    facts: dict[str, Any] = state.read(RUN_FILE)
+    """Return what is known about the running or the last fleet of a project: nothing, if it was not written by us."""
+    try:
+        return _run_record(state.read(RUN_FILE))
+    except (TypeError, AttributeError):
+        # Written by another version: what it says about pids cannot be trusted.
+        return RunRecord(fleet=None, ready=False, ports=None, children=())
+
+
+def _run_record(facts: dict[str, Any]) -> RunRecord:
     fleet, ports = facts.get("fleet"), facts.get("ports")
     return RunRecord(
         fleet=ProcessRecord(**fleet) if fleet else None,
