@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from importlib import import_module
+from pathlib import Path
 from typing import Any, get_type_hints
 
 import pytest
@@ -26,8 +27,9 @@ DOMAINS = {
     "devops": r"gh|ci|k8s|deploy|mon|file",
     "aiml": r"rag|embed|llm|voice|model",
 }
+NAMES = sorted(each.name for each in Path(__file__).parents[2].glob("services/*/") if each.is_dir())
 SERVICES: dict[str, Service[Any, Any]] = {
-    name: import_module(f"fleet_{name}.server").SERVICE for name in DOMAINS
+    name: import_module(f"fleet_{name}.server").SERVICE for name in NAMES
 }
 FUNCTIONS = [(name, fn) for name, service in SERVICES.items() for fn in service.tools]
 

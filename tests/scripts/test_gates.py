@@ -34,8 +34,8 @@ def test_a_service_must_reach_85_percent(covered: int, passes: bool) -> None:
 
 
 def test_an_unknown_package_names_those_there_are() -> None:
-    with pytest.raises(SystemExit, match="there are: common, aiml, data"):
-        package("billing")
+    with pytest.raises(SystemExit, match=r"there are: common, .*data"):
+        package("nonsense")
 
 
 @pytest.mark.parametrize(
