@@ -142,7 +142,8 @@ async def fleet(tmp_path: Path, keypair: tuple[Path, Path], keys: KeyFile) -> As
         yield events
 
     declared = [
-        small("data", crm_echo, crm_write, crm_sleep, resources=(crm_schema,), prompts=(pipeline_review,)),
+        small("data", crm_echo, crm_write, crm_sleep, resources=(crm_schema,),
+              prompts=(pipeline_review,), complete=lambda _r, _a, _c: ["contact", "company"]),
         small("devops", gh_progress),
         small("aiml", rag_big),
     ]  # fmt: skip

@@ -9,7 +9,7 @@ import httpx
 import pytest
 from fastmcp import Client
 from fastmcp.client.transports import StreamableHttpTransport
-from mcp_types import TextContent, TextResourceContents
+from mcp_types import ResourceTemplateReference, TextContent, TextResourceContents
 
 from fleet_common.settings import SettingsError
 from fleet_common.testing import serving, wait_until
@@ -83,6 +83,15 @@ async def test_prompts_and_resources_are_routed_too(fleet: Fleet, era: Any) -> N
         assert contents.text == "schema of contact"
         rendered = await client.get_prompt("pipeline_review")
         assert rendered.messages[0].content == TextContent(type="text", text="Review the pipeline.")
+
+
+async def test_completion_is_routed_by_what_it_refers_to(fleet: Fleet, era: Any) -> None:
+    template = ResourceTemplateReference(type="ref/resource", uri="crm://schema/{kind}")
+    nobodys = ResourceTemplateReference(type="ref/resource", uri="none://{kind}")
+    async with connect(fleet, era) as client:
+        found = await client.complete(template, {"name": "kind", "value": "co"})
+        assert found.values == ["contact", "company"]
+        assert (await client.complete(nobodys, {"name": "kind", "value": ""})).values == []
 
 
 async def test_progress_streams_through(fleet: Fleet, era: Any) -> None:

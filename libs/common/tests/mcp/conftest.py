@@ -7,12 +7,13 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fastmcp.prompts import prompt
 from fastmcp.resources import resource
 from fastmcp.tools import ToolResult, tool
-from mcp_types import ToolAnnotations
+from mcp_types import CompletionArgument, CompletionContext, ToolAnnotations
 
 from fleet_common.auth import Principal
 from fleet_common.auth.keys import KeyFile
@@ -112,6 +113,12 @@ async def note_review(note_id: str) -> str:
     return f"Review note {note_id}."
 
 
+def complete_note(
+    ref: Any, argument: CompletionArgument, context: CompletionContext | None
+) -> list[str]:
+    return [key for key in ("1", "12", "2") if key.startswith(argument.value)]
+
+
 @asynccontextmanager
 async def open_notes(_settings: ServiceSettings, _runtime: Runtime) -> AsyncGenerator[Notes]:
     yield Notes()
@@ -140,6 +147,7 @@ def service() -> Service[ServiceSettings, Notes]:
         ),
         resources=(note_resource,),
         prompts=(note_review,),
+        complete=complete_note,
         checks=checks,
     )
 

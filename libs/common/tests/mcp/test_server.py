@@ -10,7 +10,7 @@ from fastmcp import Client, FastMCP
 from fastmcp.exceptions import ToolError
 from fastmcp.server.middleware import Middleware, MiddlewareContext
 from mcp import MCPError
-from mcp_types import TextContent, TextResourceContents
+from mcp_types import PromptReference, TextContent, TextResourceContents
 
 from fleet_common.auth import Principal
 from fleet_common.mcp import Service
@@ -139,6 +139,19 @@ async def test_resources_and_prompts_work(client: Client[Any]) -> None:
     assert contents.text == "first"
     rendered = await client.get_prompt("note_review", {"note_id": "1"})
     assert rendered.messages[0].content == TextContent(type="text", text="Review note 1.")
+
+
+async def test_arguments_are_completed_for_callers_who_may_read(
+    service: Service[Any, Any], settings: ServiceSettings, era: Era
+) -> None:
+    suggested = {}
+    for who in (viewer(), principal()):
+        server = create_server(service, settings, local_principal=who)
+        async with Client(server, mode=era) as client:
+            ref = PromptReference(type="ref/prompt", name="note_review")
+            found = await client.complete(ref, {"name": "note_id", "value": "1"})
+            suggested[bool(who.roles)] = list(found.values)
+    assert suggested == {True: ["1", "12"], False: []}
 
 
 async def test_a_missing_resource_is_a_coded_protocol_error(client: Client[Any]) -> None:

@@ -77,6 +77,8 @@ SERVICE: Service[Settings, Deps] = Service(
     settings=Settings,
     open_deps=open_deps,
     tools=(fleet_status,),
+    # Declares the capability; the router sends the requests themselves to the services.
+    complete=lambda _ref, _argument, _context: None,
 )
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import inspect
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,11 @@ from fastmcp.prompts import Prompt
 from fastmcp.prompts.base import PromptResult
 from fastmcp.resources import Resource, ResourceTemplate
 from fastmcp.resources.base import ResourceResult
+from fastmcp.server.completions import (
+    CompletionHandler,
+    CompletionReference,
+    CompletionValues,
+)
 from fastmcp.server.dependencies import get_http_headers
 from fastmcp.server.middleware import CallNext, Middleware, MiddlewareContext
 from fastmcp.tools import Tool, ToolResult
@@ -86,6 +92,9 @@ class FleetMiddleware(Middleware):
         try:
             result = await self._run_tool(context, call_next, principal)
             outcome = "error" if result.is_error else "ok"
+        except MCPError:
+            outcome = "protocol_error"  # the protocol's own answers, such as a missing capability, keep their code
+            raise
         except Exception as exc:  # noqa: BLE001 - the edge: everything becomes a coded error here, once
             error = translate(exc)
             outcome = error.code
@@ -171,6 +180,21 @@ class FleetMiddleware(Middleware):
         """Render a prompt as the caller; refusals look like a prompt that does not exist."""
         target = Target("prompt", context.message.name, self._read_scope)
         return await self._guarded(target, lambda: call_next(context))
+
+    def guarded_completion(self, complete: CompletionHandler) -> CompletionHandler:
+        """Return `complete` for callers who may read; FastMCP runs no middleware hook of its own for it."""
+
+        async def handler(
+            ref: CompletionReference,
+            argument: mcp_types.CompletionArgument,
+            context: mcp_types.CompletionContext | None,
+        ) -> CompletionValues:
+            if not self._may_read():
+                return None
+            found = complete(ref, argument, context)
+            return await found if inspect.isawaitable(found) else found
+
+        return handler
 
     async def _guarded(self, target: Target, use: Callable[[], Awaitable[T]]) -> T:
         principal = caller(self._local)

@@ -63,14 +63,15 @@ def create_server(
         server.add_resource(template)
     for prompt in service.prompts:
         server.add_prompt(prompt)
-    server.add_middleware(
-        FleetMiddleware(
-            tools={tool.name: _facts(tool, service.name, settings) for tool in tools},
-            read_scope=f"{service.name}:read",
-            metrics=run.metrics,
-            local_principal=local_principal,
-        )
+    middleware = FleetMiddleware(
+        tools={tool.name: _facts(tool, service.name, settings) for tool in tools},
+        read_scope=f"{service.name}:read",
+        metrics=run.metrics,
+        local_principal=local_principal,
     )
+    server.add_middleware(middleware)
+    if service.complete is not None:
+        server.add_completion_handler(middleware.guarded_completion(service.complete))
     skip_hidden_list(server, tools)
     return server
 

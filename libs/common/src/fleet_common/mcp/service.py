@@ -9,6 +9,7 @@ from typing import Any, Generic, TypeVar, cast
 
 from fastmcp import Context
 from fastmcp.dependencies import CurrentContext, Depends
+from fastmcp.server.completions import CompletionHandler
 
 from fleet_common.health import Check, Health
 from fleet_common.metrics import Metrics
@@ -52,6 +53,7 @@ class Service(Generic[SettingsT, DepsT]):
         tools: functions made with `fastmcp.tools.tool`.
         resources: functions made with `fastmcp.resources.resource`.
         prompts: functions made with `fastmcp.prompts.prompt`.
+        complete: suggests values for arguments of prompts and resource templates.
         checks: what readiness asks, each with its own deadline.
         commands: extra verbs of `python -m fleet_<name>`.
     """
@@ -64,6 +66,7 @@ class Service(Generic[SettingsT, DepsT]):
     tools: tuple[Callable[..., Any], ...] = ()
     resources: tuple[Callable[..., Any], ...] = ()
     prompts: tuple[Callable[..., Any], ...] = ()
+    complete: CompletionHandler | None = None
     checks: Callable[[DepsT], tuple[Check, ...]] = no_checks
     commands: Mapping[str, Command[SettingsT]] = field(default_factory=dict)
 
