@@ -141,9 +141,8 @@ def connect(here: Here, client: str, service: str, *, write: bool) -> None:
     elif config.path is not None:
         click.echo(f"It belongs in {config.path}; --write puts it there.", err=True)
     if config.needs_key_variable:
-        click.echo(
-            f"The client reads the key from the environment: export {KEY_VARIABLE}=…", err=True
-        )
+        # On stderr, like every remark: the configuration alone can be piped into a file.
+        click.echo(f"Before you start the client: export {KEY_VARIABLE}={endpoint.key}", err=True)
     if config.note:
         click.echo(config.note, err=True)
 

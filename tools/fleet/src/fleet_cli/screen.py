@@ -9,9 +9,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from rich.console import Console
-from rich.padding import Padding
-from rich.rule import Rule
-from rich.table import Table
 from rich.text import Text
 
 from fleet_cli.connect import Endpoint, claude_code
@@ -40,45 +37,51 @@ class Screen:
     warnings: tuple[str, ...] = ()
 
     def show(self, console: Console) -> None:
-        """Print it."""
-        console.print()
-        console.print(Rule(self._title(), align="left", style="green"))
-        console.print(Padding(self._urls(), (1, 2, 0, 2)))
-        self._show_config(console)
-        console.print(Padding(self._commands(), (1, 2, 0, 2)))
-        for warning in self.warnings:
-            console.print(Padding(Text(f"! {warning}", style="yellow"), (1, 2, 0, 2)))
-        console.print(Padding(Text("Ctrl-C stops everything.", style="bold"), (1, 2)))
+        """Print it: nothing is framed or wrapped, because most of it is there to be copied."""
+        for line in (
+            Text(),
+            Text.assemble(
+                ("The fleet is running", "bold green"), (f"  ready in {self.took_s:.1f} s", "dim")
+            ),
+            Text(),
+            *self._urls(),
+            Text.assemble(("  key      ", "bold"), (self.key, "yellow")),
+            Text(),
+            Text("Paste into .mcp.json for Claude Code:", style="bold"),
+            Text(self._config()),
+            Text(),
+            *self._commands(),
+            *(Text(f"! {warning}", style="yellow") for warning in self.warnings),
+            Text(),
+            Text("Ctrl-C stops everything.", style="bold"),
+        ):
+            console.print(line, soft_wrap=True)
 
-    def _title(self) -> Text:
-        return Text.assemble(
-            ("The fleet is running", "bold green"), (f"  ready in {self.took_s:.1f} s", "dim")
-        )
+    def _urls(self) -> list[Text]:
+        width = max(len(self.ports.url(service)) for service in SERVICES)
+        return [
+            Text.assemble(
+                (f"  {service:<9}", "bold"),
+                (f"{self.ports.url(service):<{width}}", "cyan"),
+                (f"  {ABOUT[service]}", "dim"),
+            )
+            for service in SERVICES
+        ]
 
-    def _urls(self) -> Table:
-        table = Table.grid(padding=(0, 2))
-        for service in SERVICES:
-            url = Text(self.ports.url(service), style="cyan")
-            table.add_row(Text(service, style="bold"), url, Text(ABOUT[service], style="dim"))
-        table.add_row()
-        # The key is longer than its column: it must stay on one line to be copied.
-        return table
-
-    def _show_config(self, console: Console) -> None:
-        console.print(Text.assemble(("  key      ", "bold"), (self.key, "yellow")), soft_wrap=True)
+    def _config(self) -> str:
         endpoint = Endpoint("fleet", "gateway", self.ports.url("gateway"), self.key, self.project)
-        console.print(Padding(Text("Paste into .mcp.json for Claude Code:", style="bold"), (1, 2)))
-        # Plain, unwrapped and without a frame: what is copied must be what the client reads.
-        config = claude_code(endpoint, key=self.key).text
-        console.print(config, markup=False, highlight=False, soft_wrap=True)
+        return claude_code(endpoint, key=self.key).text
 
-    def _commands(self) -> Table:
+    def _commands(self) -> list[Text]:
         fleet = fleet_command()
-        table = Table.grid(padding=(0, 2))
-        table.add_row("other clients", f"{fleet} connect cursor|vscode|codex|openai|inspector|json")
-        table.add_row("try a tool", f'{fleet} call crm_search \'{{"query": "software"}}\'')
-        table.add_row("look inside", f"{fleet} status · {fleet} logs data -f")
-        return table
+        commands = {
+            "Other clients": f"{fleet} connect cursor   (vscode, codex, openai, json, …)",
+            "Try a tool": f"""{fleet} call crm_search '{{"object": "deal", "limit": 3}}'""",
+            "Look inside": f"{fleet} status   and   {fleet} logs data -f",
+        }
+        return [
+            Text.assemble((f"{label:<15}", "bold"), command) for label, command in commands.items()
+        ]
 
 
 def fleet_command() -> str:
