@@ -52,6 +52,14 @@ typecheck: $(STAMP) ## mypy --strict over source and tests
 cov: $(STAMP) ## The lines the last `make test` did not reach; htmlcov/index.html for reading
 	@$(BIN)/coverage html --quiet && $(BIN)/coverage report
 
+.PHONY: e2e
+e2e: $(STAMP) ## Only the tests that start the whole fleet
+	@$(BIN)/python -m pytest -q -m e2e tests
+
+.PHONY: bench
+bench: $(STAMP) ## Run the benchmarks and rewrite the tables in bench/README.md
+	@$(BIN)/python -m bench --write
+
 .PHONY: docs
 docs: $(STAMP) ## Rewrite the generated tables: docs/errors.md, settings.md, tools.md
 	@$(BIN)/python scripts/reference_docs.py --write

@@ -1,0 +1,218 @@
+"""CPU of one tool call: our whole stack beside stock FastMCP and bare FastMCP with the schema shim.
+
+In process: the ASGI app is called directly, so that no client and no kernel is measured. Each call is a
+2026-07-28 `tools/call` of an echo. The contenders take turns in batches, and the best batch of each counts,
+because noise on a shared machine only ever adds. Ours authenticates a fleet key, applies policy and admission,
+counts, and writes the audit line to a closed stream.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import sys
+import tempfile
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import uvloop
+from fastmcp import FastMCP
+from fastmcp.tools import tool
+from mcp_types import ToolAnnotations
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.routing import Route
+
+from bench.report import Report
+from fleet_common.auth.keys import KeyFile
+from fleet_common.logs import configure
+from fleet_common.mcp import Service
+from fleet_common.mcp.app import create_app
+from fleet_common.mcp.server import skip_hidden_list
+from fleet_common.settings import ServiceSettings
+from fleet_common.testing.wire import modern
+
+TOOLS = (1, 50, 200)
+BATCHES = 6
+CALLS = {"floor": 2000, "bare": 200, "stock": 60, "ours": 200}
+
+
+@dataclass(frozen=True, slots=True)
+class Contender:
+    """An app and the key it wants."""
+
+    app: Starlette
+    key: str | None = None
+
+
+def echo(number: int) -> Callable[..., Any]:
+    async def echo_text(text: str) -> str:
+        """Return the text."""
+        return text
+
+    echo_text.__name__ = f"echo_{number}"
+    return tool(annotations=ToolAnnotations(read_only_hint=True))(echo_text)
+
+
+def floor(_tools: int) -> Contender:
+    """A JSON-RPC echo on bare Starlette: what no stack can beat."""
+
+    async def answer(request: Request) -> JSONResponse:
+        body = await request.json()
+        content = [{"type": "text", "text": body["params"]["arguments"]["text"]}]
+        return JSONResponse({"jsonrpc": "2.0", "id": body["id"], "result": {"content": content}})
+
+    return Contender(Starlette(routes=[Route("/mcp", answer, methods=["POST"])]))
+
+
+def stock(tools: int) -> Contender:
+    """FastMCP as it ships."""
+    server: FastMCP[Any] = FastMCP("stock")
+    for number in range(tools):
+        server.add_tool(echo(number))
+    return Contender(server.http_app(stateless_http=True))
+
+
+def bare(tools: int) -> Contender:
+    """FastMCP without its hidden list before each call."""
+    server: FastMCP[Any] = FastMCP("bare")
+    skip_hidden_list(server, [server.add_tool(echo(number)) for number in range(tools)])
+    return Contender(server.http_app(stateless_http=True))
+
+
+def ours(tools: int) -> Contender:
+    """The fleet's app factory with everything on."""
+    path = Path(tempfile.mkdtemp()) / "keys.json"
+    key = KeyFile(path).create(name="bench", roles=["viewer"], tenant="bench").text
+    service: Service[ServiceSettings, None] = Service(
+        name="data",
+        version="1",
+        instructions="",
+        settings=ServiceSettings,
+        open_deps=_nothing,
+        tools=tuple(echo(number) for number in range(tools)),
+    )
+    return Contender(create_app(service, ServiceSettings(keys_file=path)), key)
+
+
+@asynccontextmanager
+async def _nothing(_settings: Any, _runtime: Any) -> AsyncGenerator[None]:
+    yield None
+
+
+CONTENDERS = {"floor": floor, "bare": bare, "stock": stock, "ours": ours}
+
+
+def run() -> Report:
+    """Measure all contenders at 1, 50 and 200 tools."""
+    sys.stderr = Path("/dev/null").open("w")  # noqa: SIM115 - closed with the process
+    configure("INFO", "json", service="bench")
+    logging.getLogger("mcp").setLevel(logging.WARNING)
+    measured = {tools: uvloop.run(_measure(tools)) for tools in TOOLS}
+    sys.stderr = sys.__stderr__
+    figures: dict[str, float | None] = {
+        "stack_vs_bare": round(measured[50]["ours"] / measured[50]["bare"], 2),
+        "stock_vs_stack": round(measured[50]["stock"] / measured[50]["ours"], 2),
+        "tools200_vs_1": round(measured[200]["ours"] / measured[1]["ours"], 2),
+    }
+    notes = {"stack_vs_bare": "at 50 tools", "stock_vs_stack": "at 50 tools"}
+    return Report(figures, _table(measured), notes)
+
+
+async def _measure(tools: int) -> dict[str, float]:
+    """Return the CPU of one call by contender, in µs."""
+    async with AsyncExitStack() as stack:
+        calls: dict[str, Callable[[], Awaitable[None]]] = {}
+        for name, make in CONTENDERS.items():
+            contender = make(tools)
+            app = contender.app
+            await stack.enter_async_context(app.router.lifespan_context(app))
+            calls[name] = _caller(contender)
+        best = dict.fromkeys(calls, float("inf"))
+        for _ in range(BATCHES):
+            for name, call in calls.items():
+                best[name] = min(best[name], await _batch(call, CALLS[name]))
+    return best
+
+
+async def _batch(call: Callable[[], Awaitable[None]], count: int) -> float:
+    await call()
+    started = time.process_time()
+    for _ in range(count):
+        await call()
+    return (time.process_time() - started) / count * 1e6
+
+
+def _caller(contender: Contender) -> Callable[[], Awaitable[None]]:
+    request = modern("tools/call", "echo_0", arguments={"text": "hello"})
+    body = json.dumps(request["json"]).encode()
+    headers = {"host": "127.0.0.1", "content-type": "application/json", **request["headers"]}
+    headers["content-length"] = str(len(body))
+    if contender.key:
+        headers["authorization"] = f"Bearer {contender.key}"
+    raw = [(name.encode(), value.encode()) for name, value in headers.items()]
+
+    async def call() -> None:
+        scope = _scope(raw)
+        answered = await _exchange(contender.app, scope, body)
+        assert b"hello" in answered, answered
+
+    return call
+
+
+def _scope(headers: list[tuple[bytes, bytes]]) -> dict[str, Any]:
+    return {
+        "type": "http",
+        "asgi": {"version": "3.0"},
+        "http_version": "1.1",
+        "method": "POST",
+        "scheme": "http",
+        "path": "/mcp",
+        "raw_path": b"/mcp",
+        "root_path": "",
+        "query_string": b"",
+        "headers": list(headers),
+        "client": ("127.0.0.1", 1),
+        "server": ("127.0.0.1", 80),
+        "state": {},
+    }
+
+
+async def _exchange(app: Starlette, scope: dict[str, Any], body: bytes) -> bytes:
+    messages = [{"type": "http.request", "body": body, "more_body": False}]
+    chunks: list[bytes] = []
+
+    async def receive() -> Any:
+        if not messages:
+            await asyncio.Event().wait()  # the client stays until it has its answer
+        return messages.pop()
+
+    async def send(message: Any) -> None:
+        chunks.append(message.get("body", b""))
+
+    await app(scope, receive, send)
+    return b"".join(chunks)
+
+
+def _table(measured: dict[int, dict[str, float]]) -> str:
+    names = {
+        "floor": "JSON-RPC echo on bare Starlette (the floor)",
+        "bare": "FastMCP with the schema shim, nothing on",
+        "stock": "FastMCP as it ships, nothing on",
+        "ours": "**ours**: key, policy, admission, audit line, metrics",
+    }
+    heading = " | ".join(f"{tools} tool{'s' * (tools > 1)}" for tools in measured)
+    lines = [f"| CPU per call, µs | {heading} |", "|---|" + "---|" * len(measured)]
+    for name, title in names.items():
+        cells = " | ".join(f"{row[name]:,.0f}" for row in measured.values())
+        lines.append(f"| {title} | {cells} |")
+    for title, top, bottom in (("ours / bare", "ours", "bare"), ("stock / ours", "stock", "ours")):
+        cells = " | ".join(f"{row[top] / row[bottom]:.2f}" for row in measured.values())
+        lines.append(f"| {title} | {cells} |")
+    return "\n".join(lines)
