@@ -26,10 +26,6 @@ run: $(STAMP) ## Run the whole fleet here; ARGS="--port-base 9080" to move its p
 test: $(STAMP) ## Run the tests CI runs, with coverage; PKG=data for one package
 	@scripts/test $(PKG)
 
-.PHONY: e2e
-e2e: $(STAMP) ## Only the tests that start the whole fleet
-	@$(BIN)/python -m pytest -q -m e2e tests
-
 .PHONY: check
 check: $(STAMP) ## Format, lint, imports, dependencies, types, changelogs: all but the tests
 	@scripts/check
