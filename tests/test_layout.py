@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -18,6 +19,7 @@ PACKAGES = sorted(
     for kind in ("libs", "services", "tools")
     for each in (ROOT / kind).glob("*/pyproject.toml")
 )
+NEEDS_GIT = pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
 SERVICES = [each for each in PACKAGES if each.parent.name == "services"]
 
 
@@ -107,10 +109,12 @@ class TestTheRepository:
         for target in re.findall(r"^\.PHONY: (\S+)$", text, re.MULTILINE):
             assert re.search(rf"^{target}:.* ## \S", text, re.MULTILINE), target
 
+    @NEEDS_GIT
     def test_no_tracked_file_names_one_machine(self) -> None:
         done = run_script("scripts/local_traces.py")
         assert done.returncode == 0, done.stdout
 
+    @NEEDS_GIT
     def test_no_tracked_file_is_empty_but_markers(self) -> None:
         listed = subprocess.run(
             ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False
