@@ -14,7 +14,7 @@ from typing import Any, NoReturn, TypeVar
 
 import click
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from fleet_cli.connect import CLIENTS, KEY_VARIABLE, Endpoint, config_for, write_config
 from fleet_cli.environment import Environment
@@ -79,7 +79,8 @@ _service = click.option(
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option(
     "--project",
-    type=click.Path(path_type=Path, file_okay=False, exists=True),
+    # Absolute: children are told these paths, and they run in the project's folder.
+    type=click.Path(path_type=Path, file_okay=False, exists=True, resolve_path=True),
     help="Folder whose .fleet/ is meant; the current checkout by default.",
 )
 @click.version_option(package_name="fleet-cli", prog_name="fleet")
@@ -116,7 +117,14 @@ def status(here: Here) -> None:
 @main.command()
 @click.argument("service", required=False)
 @click.option("-f", "--follow", "follows", is_flag=True, help="Go on as new lines come.")
-@click.option("-n", "--lines", default=40, show_default=True, help="Lines of each log.")
+@click.option(
+    "-n",
+    "--lines",
+    type=click.IntRange(0),
+    default=40,
+    show_default=True,
+    help="Lines of each log.",
+)
 @click.pass_obj
 def logs(here: Here, service: str | None, *, follows: bool, lines: int) -> None:
     """Show the newest lines of one process's log, or of all."""
@@ -155,11 +163,11 @@ def connect(here: Here, client: str, service: str, *, write: bool) -> None:
 @click.pass_obj
 def call(here: Here, tool: str, arguments: str, service: str, timeout_s: float) -> None:
     """Call TOOL with ARGUMENTS, a JSON object, and print what it answers."""
+    facts = _parsed(arguments)
+    url, key = here.ports().url(service), here.key()
     # Imported here: FastMCP's client costs over a second, and only this command needs it.
     from fleet_cli.calling import call_tool, text_of  # noqa: PLC0415
 
-    url, key = here.ports().url(service), here.key()
-    facts = _parsed(arguments)
     result = asyncio.run(call_tool(url, key, tool, facts, timeout_s=timeout_s))
     click.echo(text_of(result), err=result.is_error)
     if result.is_error:
@@ -217,11 +225,13 @@ def key_create(
 @click.pass_obj
 def key_list(here: Here) -> None:
     """Show the keys: everything but the keys themselves."""
-    table = Table("id", "name", "tenant", "roles", "created", "expires", "revoked", box=None)
+    names = ("name", "tenant", "roles", "created", "expires", "revoked")
+    # `fleet key revoke` wants the whole id: no terminal is too narrow for it.
+    columns = [Column(name, overflow="fold") for name in names]
+    table = Table(Column("id", no_wrap=True, min_width=8), *columns, box=None)
     for record in _keys(here).list():
-        roles, gone = ", ".join(record.roles), record.revoked or ""
-        facts = (record.tenant, roles, record.created, record.expires or "never", gone)
-        table.add_row(record.id, record.name, *facts)
+        dates = _day(record.created), _day(record.expires) or "never", _day(record.revoked)
+        table.add_row(record.id, record.name, record.tenant, ", ".join(record.roles), *dates)
     here.console.print(table)
 
 
@@ -232,6 +242,10 @@ def key_revoke(here: Here, key_id: str) -> None:
     """Close a key, everywhere, within a second."""
     record = _refusing_nicely(lambda: _keys(here).revoke(key_id))
     click.echo(f"Revoked {record.id} ({record.name}).")
+
+
+def _day(moment: str | None) -> str:
+    return moment[:10] if moment else ""
 
 
 def _keys(here: Here) -> Any:

@@ -184,7 +184,7 @@ def tail(path: Path, lines: int, *, start: int = 0, most_bytes: int = 64_000) ->
             text = file.read().decode("utf-8", "replace")
     except FileNotFoundError:
         return ""
-    return "\n".join(text.splitlines()[-lines:])
+    return "\n".join(text.splitlines()[-lines:] if lines else [])
 
 
 def nobody_adopts(_child: Child) -> None:

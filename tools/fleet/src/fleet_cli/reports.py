@@ -11,7 +11,7 @@ import urllib.request
 from collections.abc import Sequence
 
 import click
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from fleet_cli.environment import Environment
@@ -83,7 +83,9 @@ def settings_table(service: str, environment: Environment) -> Table:
     )
     if answer.returncode != 0:
         raise StartFailed(answer.stderr.strip() or f"{service} does not tell its settings")
-    table = Table("variable", "value", "source", title=service, title_justify="left", box=None)
+    # Folded where a terminal is narrow, never cut: these are names and paths to copy.
+    columns = Column("variable", overflow="fold"), Column("value", overflow="fold"), "source"
+    table = Table(*columns, title=service, title_justify="left", box=None)
     ours = environment.defaults(service)
     for row in json.loads(answer.stdout)["settings"]:
         name = row["variable"]

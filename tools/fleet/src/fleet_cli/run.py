@@ -17,7 +17,7 @@ from rich.console import Console
 
 from fleet_cli.documents import index_documents
 from fleet_cli.environment import Environment
-from fleet_cli.errors import CallFailed, StartFailed
+from fleet_cli.errors import BadInput, CallFailed, StartFailed
 from fleet_cli.ports import SERVICES, plan_ports, require_free
 from fleet_cli.progress import Progress, open_progress, working
 from fleet_cli.screen import Screen
@@ -44,6 +44,7 @@ def run_fleet(options: RunOptions, user: Mapping[str, str], console: Console) ->
 
     Raises:
         AlreadyRunning: another one runs in this project.
+        BadInput: a port is none, or the ready file has no folder to be in.
         PortTaken: somebody else listens on one of its ports.
         StartFailed: a process ended, at start or later.
     """
@@ -51,6 +52,7 @@ def run_fleet(options: RunOptions, user: Mapping[str, str], console: Console) ->
     state = State(options.project)
     # Taken before the lock: a stop that comes at any later moment is an orderly one.
     with _stop_signals() as should_stop, state.locked():
+        _clear(options.ready_file)
         environment = _prepare(state, options, user, console)
         supervisor = Supervisor(state, environment.ports)
         try:
@@ -63,6 +65,15 @@ def run_fleet(options: RunOptions, user: Mapping[str, str], console: Console) ->
             if options.ready_file is not None:
                 options.ready_file.unlink(missing_ok=True)
             _stop(supervisor, console)
+
+
+def _clear(ready_file: Path | None) -> None:
+    """Remove what a killed fleet has left: whoever waits for the file must not take it for ours."""
+    if ready_file is None:
+        return
+    if not ready_file.parent.is_dir():
+        raise BadInput(f"--ready-file: there is no folder {ready_file.parent}")
+    ready_file.unlink(missing_ok=True)
 
 
 def _prepare(

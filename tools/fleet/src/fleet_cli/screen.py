@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import sys
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ from rich.text import Text
 
 from fleet_cli.connect import Endpoint, claude_code
 from fleet_cli.ports import SERVICES, Ports
+from fleet_cli.state import find_project
 
 ABOUT = {
     "gateway": "all tools behind one URL",
@@ -73,7 +75,7 @@ class Screen:
         return claude_code(endpoint, key=self.key).text
 
     def _commands(self) -> list[Text]:
-        fleet = fleet_command()
+        fleet = fleet_command(self.project)
         commands = {
             "Other clients": f"{fleet} connect cursor   (vscode, codex, openai, json, …)",
             "Try a tool": f"""{fleet} call crm_search '{{"object": "deal", "limit": 3}}'""",
@@ -84,8 +86,15 @@ class Screen:
         ]
 
 
-def fleet_command() -> str:
+def fleet_command(project: Path) -> str:
     """Return how the person can call us from where they are: by name, else by the shortest path."""
+    command = shlex.quote(_program())
+    if find_project(Path.cwd()) == project.resolve():
+        return command
+    return f"{command} --project {shlex.quote(str(project))}"
+
+
+def _program() -> str:
     ours = Path(sys.executable).with_name("fleet")
     found = shutil.which("fleet")
     if found and Path(found).resolve() == ours.resolve():

@@ -235,7 +235,11 @@ def migration_digest(environment: Environment) -> str:
 
 
 def create_database(admin_url: str, name: str) -> None:
-    """Create a database unless it exists."""
+    """Create a database unless it exists.
+
+    Raises:
+        StartFailed: the server was made with another password than ours.
+    """
     # Costs 0.15 s of import, needed only for the first start.
     import asyncpg  # noqa: PLC0415
 
@@ -247,7 +251,13 @@ def create_database(admin_url: str, name: str) -> None:
         finally:
             await connection.close()
 
-    asyncio.run(create())
+    try:
+        asyncio.run(create())
+    except asyncpg.InvalidAuthorizationSpecificationError as exc:
+        raise StartFailed(
+            "PostgreSQL refuses the password in .fleet/secrets.json: the file was made anew.",
+            hint="Put the old file back, or remove .fleet to begin with an empty database.",
+        ) from exc
 
 
 def _read_stamp(path: Path) -> str | None:
