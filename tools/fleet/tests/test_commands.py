@@ -278,6 +278,22 @@ def test_a_setting_that_is_refused_is_told_by_the_service(
     assert "FLEET_AIML_SLOTS: must be a number" in result.stderr
 
 
+def test_a_relative_project_is_told_to_services_as_an_absolute_one(
+    state: State, stand_ins: Path
+) -> None:
+    command = [sys.executable, "-m", "fleet_cli", "--project", state.project.name]
+    done = subprocess.run(
+        [*command, "config", "aiml"],
+        cwd=state.project.parent,
+        env={**os.environ, "COLUMNS": "300"},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=30,
+    )
+    assert str(state.project / ".fleet" / "vectors") in done.stdout
+
+
 def test_stdio_becomes_the_service_with_a_key(state: State, stand_ins: Path) -> None:
     key = ensure_secrets(state).admin_key
 
@@ -307,6 +323,20 @@ def test_keys_are_listed_and_revoked(fleet: Fleet, state: State) -> None:
     assert fleet("key", "revoke", record.id).exit_code == 0
 
     assert KeyFile(state.keys_file).lookup(text) is None
+
+
+def test_an_id_to_revoke_is_never_cut(fleet: Fleet, state: State) -> None:
+    words = ("--role", "analyst", "--role", "operator", "--days", "30", "--tenant", "a-long-name")
+    text = fleet("key", "create", "a laptop with quite a long name", *words).stdout.strip()
+    record = KeyFile(state.keys_file).lookup(text)
+    assert record is not None
+    fleet("key", "revoke", record.id)
+
+    shown = fleet("key", "list").stdout
+
+    assert record.id in shown
+    assert "…" not in shown
+    assert text not in shown
 
 
 @pytest.mark.parametrize(

@@ -8,17 +8,19 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from shutil import rmtree
 from typing import Any
 
 import psutil
 import pytest
 from rich.console import Console
 
-from fleet_cli.errors import PortTaken, StartFailed
+from fleet_cli.errors import BadInput, PortTaken, StartFailed
 from fleet_cli.run import RunOptions, run_fleet
 from fleet_cli.state import State
 from fleet_cli.supervisor import ChildRecord, read_run
@@ -61,7 +63,17 @@ class Laptop:
 
 
 @pytest.fixture
-def laptop(state: State, port_base: int, stand_ins: Path) -> Laptop:
+def engine_folder(stand_ins: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Where the engines of root live while we test: a folder that goes away with us."""
+    folder = Path(tempfile.mkdtemp(prefix="fleet-engine-"))
+    folder.chmod(0o711)
+    monkeypatch.setenv("FLEET_ENGINE_DIR", str(folder))
+    yield folder
+    rmtree(folder)
+
+
+@pytest.fixture
+def laptop(state: State, port_base: int, engine_folder: Path) -> Laptop:
     return Laptop(state, port_base)
 
 
@@ -219,6 +231,76 @@ def test_a_killed_fleet_is_cleaned_up_by_the_next(
 
     assert "Ended what an earlier fleet left behind: gateway, data" in shown
     assert running == []
+
+
+def test_the_ready_file_of_a_killed_fleet_is_not_taken_for_ours(
+    laptop: Laptop, without_engines: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    laptop.ready_file.write_text('{"gateway": "of a fleet that is gone"}')
+    monkeypatch.setenv("FAIL_SERVE_AIML", "no model")
+
+    with pytest.raises(StartFailed):
+        laptop.run(lambda facts: pytest.fail(f"{facts} is stale"))
+
+    assert not laptop.ready_file.exists()
+
+
+def test_a_ready_file_without_a_folder_is_refused_before_anything_starts(laptop: Laptop) -> None:
+    options = RunOptions(
+        project=laptop.state.project,
+        port_base=laptop.options.port_base,
+        ready_file=laptop.state.project / "missing" / "ready.json",
+    )
+
+    with pytest.raises(BadInput, match="there is no folder"):
+        run_fleet(options, dict(os.environ), Console(file=laptop.screen))
+
+    assert read_run(laptop.state).children == ()
+
+
+def test_documents_that_cannot_be_indexed_are_a_warning(
+    laptop: Laptop, without_engines: None
+) -> None:
+    (laptop.state.project / "README.md").write_text("# Hello\n")
+
+    shown = laptop.run()
+
+    assert "! The documents are not searchable" in shown
+    assert "The fleet is running" in shown
+
+
+def test_ctrl_c_is_heard_while_documents_are_indexed(
+    laptop: Laptop, without_engines: None, stand_ins: Path
+) -> None:
+    (laptop.state.project / "README.md").write_text("# Hello\n")
+    service = stand_ins / "fleet_aiml" / "__main__.py"
+    busy = "    def do_POST(self):\n        print('busy', flush=True)\n        time.sleep(60)\n"
+    text = service.read_text().replace("    def log_message", f"{busy}\n    def log_message")
+    service.write_text(f"import time\n{text}")
+
+    def interrupt() -> None:
+        log = laptop.state.log("aiml")
+        while not (log.exists() and "busy" in log.read_text()):
+            time.sleep(0.05)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    worker = threading.Thread(target=interrupt)
+    worker.start()
+    began = time.monotonic()
+    shown = laptop.run()
+    worker.join()
+
+    assert "Stopped everything" in shown
+    assert "The fleet is running" not in shown
+    assert time.monotonic() - began < 20
+
+
+def test_a_password_that_the_database_does_not_know_is_a_sentence(laptop: Laptop) -> None:
+    laptop.run()
+    (laptop.state.path / "secrets.json").unlink()
+
+    with pytest.raises(StartFailed, match=r"refuses the password in \.fleet/secrets\.json"):
+        laptop.run()
 
 
 def _listens(process: subprocess.Popen[bytes]) -> bool:

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,6 +15,8 @@ import asyncpg
 import psutil
 import pytest
 
+import fleet_cli
+from fleet_cli.engines.account import engine_account, is_reachable
 from fleet_cli.engines.freeport import free_port
 from fleet_cli.engines.postgres import Postgres, dsn, read_postmaster
 from fleet_cli.errors import StartFailed
@@ -181,3 +185,48 @@ async def test_a_killed_child_leaves_no_backends_behind(
     eventually(lambda: backend.process() is None)
     child.popen.wait()
     connection.terminate()
+
+
+AS_SOMEBODY = """
+import os, sys
+from pathlib import Path
+from fleet_cli.engines.postgres import Postgres
+from fleet_cli.engines.valkey import Valkey
+from fleet_cli.processes import ProcessRecord
+
+home, ports = Path(sys.argv[1]), [int(port) for port in sys.argv[2:]]
+servers = [
+    Postgres(home=home / "postgres", port=ports[0], password="pw", log=home / "p.log").start(),
+    Valkey(home=home / "valkey", port=ports[1], password="pw", log=home / "v.log").start(),
+]
+users = {server.record.process().uids().real for server in servers}
+for server in servers:
+    server.stop()
+print(users == {os.getuid()}, os.getuid() != 0)
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="every other test runs as a normal user then")
+def test_a_normal_user_starts_engines_of_his_own(tmp_path: Path) -> None:
+    account = engine_account()
+    assert account is not None
+    for needed in (Path(sys.executable).resolve(), Path(fleet_cli.__file__)):
+        if not is_reachable(needed.parent):
+            pytest.skip(f"{needed.parent} is closed to other users")
+    home = Path(tempfile.mkdtemp(prefix="fleet-engine-"))
+    os.chown(home, account.uid, account.gid)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", AS_SOMEBODY, str(home), str(free_port()), str(free_port())],
+            env={"HOME": str(home), "PATH": os.environ["PATH"]},
+            cwd=home,
+            user=account.uid,
+            group=account.gid,
+            extra_groups=[],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.stdout == "True True\n", done.stderr
+    finally:
+        rmtree(home)
