@@ -233,14 +233,17 @@ def test_a_killed_fleet_is_cleaned_up_by_the_next(
     assert running == []
 
 
-def test_the_ready_file_of_a_killed_fleet_is_not_taken_for_ours(
-    laptop: Laptop, without_engines: None, monkeypatch: pytest.MonkeyPatch
+def test_the_ready_file_of_a_killed_fleet_is_gone_before_anything_starts(
+    laptop: Laptop, without_engines: None
 ) -> None:
     laptop.ready_file.write_text('{"gateway": "of a fleet that is gone"}')
-    monkeypatch.setenv("FAIL_SERVE_AIML", "no model")
+    (Path(os.environ["PYTHONPATH"]) / "fleet_aiml" / "__main__.py").write_text(
+        "import os, sys; sys.exit(f'stale: {os.path.exists(\"ready.json\")}')"
+    )
 
-    with pytest.raises(StartFailed):
-        laptop.run(lambda facts: pytest.fail(f"{facts} is stale"))
+    # Not through `laptop.run`: it would take the stale file for the sign to press Ctrl-C.
+    with pytest.raises(StartFailed, match="stale: False"):
+        run_fleet(laptop.options, dict(os.environ), Console(file=laptop.screen))
 
     assert not laptop.ready_file.exists()
 
