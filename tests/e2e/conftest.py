@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -9,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -77,8 +79,11 @@ def running(project: Path, base: int, **env: str) -> Iterator[RunningFleet]:
     ready, log = project / "ready.json", project / "fleet.log"
     ready.unlink(missing_ok=True)
     words = fleet_command(project, "run", "--port-base", str(base), "--ready-file", str(ready))
+    engines = {"FLEET_ENGINE_DIR": str(engine_folder(project))}
     with log.open("ab") as out:
-        process = subprocess.Popen(words, stdout=out, stderr=out, env={**os.environ, **env})
+        process = subprocess.Popen(
+            words, stdout=out, stderr=out, env={**os.environ, **engines, **env}
+        )
     try:
         wait_for(lambda: ready.exists() or process.poll() is not None, START_S, log)
         assert process.poll() is None, log.read_text()
@@ -89,6 +94,14 @@ def running(project: Path, base: int, **env: str) -> Iterator[RunningFleet]:
         if process.poll() is None:
             process.send_signal(signal.SIGINT)
             process.wait(STOP_S)
+
+
+def engine_folder(project: Path) -> Path:
+    """Return where root's engines live for this project: a folder that PostgreSQL's own user can enter."""
+    digest = hashlib.sha256(str(project).encode()).hexdigest()[:12]
+    folder = Path(tempfile.gettempdir()) / f"fleet-e2e-{digest}"
+    folder.mkdir(mode=0o711, exist_ok=True)
+    return folder
 
 
 def wait_for(holds: Callable[[], Any], within_s: float, log: Path | None = None) -> None:
@@ -138,6 +151,7 @@ def fleet(tmp_path_factory: pytest.TempPathFactory, github: str) -> Iterator[Run
     env = {"FLEET_DEVOPS_GITHUB_API_URL": github, "FLEET_DEVOPS_GITHUB_TOKEN": "any"}
     with running(project, free_base(), **env) as started:
         yield started
+    shutil.rmtree(engine_folder(project))
 
 
 @dataclass(frozen=True)
@@ -164,12 +178,13 @@ class Laptop:
 
 
 @pytest.fixture(scope="session")
-def laptop(tmp_path_factory: pytest.TempPathFactory) -> Laptop:
+def laptop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Laptop]:
     project = tmp_path_factory.mktemp("laptop") / "project"
     project.mkdir()
     (project / "README.md").write_text("# Shop\n\nThe shop sells lamps.\n")
     (project / ".fleet").mkdir(mode=0o700)
-    return Laptop(project, free_base())
+    yield Laptop(project, free_base())
+    shutil.rmtree(engine_folder(project))
 
 
 @pytest.fixture(scope="session")

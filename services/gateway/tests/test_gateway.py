@@ -165,6 +165,35 @@ async def test_a_dead_service_empties_no_list_and_its_calls_are_retryable(
     }
 
 
+async def test_a_service_that_has_never_answered_makes_unknown_names_retryable(
+    tmp_path: Path, keypair: tuple[Path, Path], fleet: Fleet
+) -> None:
+    nowhere = "http://127.0.0.1:1"
+    settings = Settings(
+        keys_file=tmp_path / "keys.json",
+        internal_private_key_file=keypair[0],
+        data_url=nowhere,
+        devops_url=nowhere,
+        aiml_url=nowhere,
+    )
+    app = await asyncio.to_thread(create_gateway, SERVICE, settings)
+    headers = {"authorization": f"Bearer {fleet.key}"}
+    async with (
+        serving(app) as url,
+        httpx.AsyncClient(base_url=url, headers=headers) as http,
+    ):
+        early = await http.post("/mcp", **modern("tools/call", "crm_echo", arguments={}))
+        own = await http.post("/mcp", **modern("tools/call", "fleet_whoami", arguments={}))
+        listed = await http.post("/mcp", **modern("tools/list"))
+    assert early.status_code == 503
+    assert early.json()["error"]["data"]["retryable"] is True
+    assert own.status_code == 200
+    assert {t["name"] for t in answer(listed)["result"]["tools"]} == {
+        "fleet_whoami",
+        "fleet_status",
+    }
+
+
 async def test_a_client_that_hangs_up_cancels_the_tool_behind_the_gateway(fleet: Fleet) -> None:
     async with fleet.client() as http:
         call = asyncio.create_task(

@@ -103,6 +103,19 @@ def test_a_damaged_file_keeps_the_last_good_keys(path: Path) -> None:
     assert keys.lookup(new.text)
 
 
+@pytest.mark.parametrize("text", ["", "[]", '{"keys": [{"id": "1"}]}', '{"keys": 7}', "\x00"])
+def test_a_damaged_file_is_named_and_never_overwritten(
+    keys: KeyFile, path: Path, text: str
+) -> None:
+    path.parent.mkdir()
+    path.write_text(text)
+    with pytest.raises(InvalidInput, match=r"keys\.json is damaged\. Restore it"):
+        keys.create(name="x", roles=["viewer"], tenant="acme")
+    with pytest.raises(InvalidInput, match="damaged"):
+        keys.list()
+    assert path.read_text() == text
+
+
 def test_a_deleted_file_closes_every_door(path: Path) -> None:
     clock = Clock()
     keys = KeyFile(path, monotonic=clock)

@@ -25,6 +25,7 @@ from fleet_cli.run import RunOptions, run_fleet
 from fleet_cli.secrets import DEMO_TENANT, ensure_secrets, read_admin_key
 from fleet_cli.state import State, find_project
 from fleet_cli.supervisor import read_run
+from fleet_common.errors import FleetError
 
 F = TypeVar("F", bound=Callable[..., Any])
 _CALL_TIMEOUT_S = 60.0
@@ -64,7 +65,7 @@ class _Group(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
-        except FleetCommandError as exc:
+        except (FleetCommandError, FleetError) as exc:
             click.secho(exc.message, fg="red", err=True)
             if exc.hint:
                 click.echo(exc.hint, err=True)
@@ -214,9 +215,7 @@ def key_create(
     """Make a key. It is shown once and stored only as a hash."""
     here.state.ensure()
     expires = datetime.now(UTC) + timedelta(days=days) if days else None
-    new = _refusing_nicely(
-        lambda: _keys(here).create(name=name, roles=roles, tenant=tenant, expires=expires)
-    )
+    new = _keys(here).create(name=name, roles=roles, tenant=tenant, expires=expires)
     click.echo(new.text)
     click.echo("Keep it: it cannot be shown again.", err=True)
 
@@ -240,7 +239,7 @@ def key_list(here: Here) -> None:
 @click.pass_obj
 def key_revoke(here: Here, key_id: str) -> None:
     """Close a key, everywhere, within a second."""
-    record = _refusing_nicely(lambda: _keys(here).revoke(key_id))
+    record = _keys(here).revoke(key_id)
     click.echo(f"Revoked {record.id} ({record.name}).")
 
 
@@ -253,15 +252,6 @@ def _keys(here: Here) -> Any:
     from fleet_common.auth.keys import KeyFile  # noqa: PLC0415
 
     return KeyFile(here.state.keys_file)
-
-
-def _refusing_nicely(change: Callable[[], Any]) -> Any:
-    from fleet_common.errors import FleetError  # noqa: PLC0415
-
-    try:
-        return change()
-    except FleetError as exc:
-        raise BadInput(exc.message, hint=exc.hint) from exc
 
 
 def _parsed(arguments: str) -> dict[str, Any]:

@@ -160,17 +160,22 @@ class KeyFile:
         if stamp != self._stamp:
             try:
                 self._records = self._read()
-            except (ValueError, TypeError, KeyError):
+            except InvalidInput:
                 return  # damaged or half-copied: the last good records stay in force
             self._stamp = stamp
 
     def _read(self) -> dict[str, KeyRecord]:
         if not self._path.exists():
             return {}
-        stored: dict[str, Any] = json.loads(self._path.read_text("utf-8"))
-        return {
-            row["id"]: KeyRecord(**{**row, "roles": tuple(row["roles"])}) for row in stored["keys"]
-        }
+        try:
+            stored: dict[str, Any] = json.loads(self._path.read_text("utf-8"))
+            rows = [{**row, "roles": tuple(row["roles"])} for row in stored["keys"]]
+            return {row["id"]: KeyRecord(**row) for row in rows}
+        except (ValueError, TypeError, KeyError) as exc:
+            raise InvalidInput(
+                f"{self._path} is damaged",
+                hint="Restore it, or remove it and make new keys",
+            ) from exc
 
     @contextmanager
     def _locked(self) -> Iterator[dict[str, KeyRecord]]:

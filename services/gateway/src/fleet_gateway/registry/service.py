@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -55,6 +56,7 @@ class Registry:
         self._refresh_s = refresh_s
         self._list_timeout_s = list_timeout_s
         self._looking = asyncio.Lock()
+        self._looked_at = float("-inf")
 
     @asynccontextmanager
     async def watching(self) -> AsyncGenerator[None]:
@@ -82,14 +84,25 @@ class Registry:
                 return service
         return None
 
+    def unseen(self) -> str | None:
+        """Return a service that has never answered, or None."""
+        return next((name for name, state in self.services.items() if not state.seen_at), None)
+
+    async def refresh_if_older(self, seconds: float) -> None:
+        """Look again unless the last look is younger than `seconds`."""
+        if time.monotonic() - self._looked_at >= seconds:
+            await self.refresh()
+
     async def refresh(self) -> None:
         """Look at every service once; callers that come together share one look."""
         if self._looking.locked():
             async with self._looking:
                 return
-        async with self._looking, asyncio.TaskGroup() as group:
-            for service in self.services:
-                group.create_task(self._look_at(service), name=f"look-at-{service}")
+        async with self._looking:
+            async with asyncio.TaskGroup() as group:
+                for service in self.services:
+                    group.create_task(self._look_at(service), name=f"look-at-{service}")
+            self._looked_at = time.monotonic()
 
     async def _watch(self) -> None:
         while True:

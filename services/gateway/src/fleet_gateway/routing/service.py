@@ -14,7 +14,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from fleet_common.auth import Principal
-from fleet_common.errors import PayloadTooLarge, Unauthenticated
+from fleet_common.errors import PayloadTooLarge, Unauthenticated, Unavailable
 from fleet_common.mcp.gate import error_response
 from fleet_common.mcp.identity import FleetToken
 from fleet_gateway.registry.service import Registry
@@ -22,6 +22,7 @@ from fleet_gateway.routing.client import Forwarder
 from fleet_gateway.routing.lists import ListMerger
 from fleet_gateway.routing.models import LISTS, Envelope, of_body, of_headers
 
+_STALE_S = 1.0  # an unknown name makes the gateway look again, but no more often than this
 MAX_BODY = 4 * 1024 * 1024  # what the services themselves accept
 _BY_HEADER = {"tools/call", "prompts/get", "resources/read"}
 _OWNED = {*_BY_HEADER, "completion/complete"}
@@ -55,7 +56,7 @@ class Router:
                     await self._lists.answer(envelope.method, principal, body, asgi=asgi)
                     return
             owner = await self._owner(envelope)
-        except (PayloadTooLarge, Unauthenticated) as exc:
+        except (PayloadTooLarge, Unauthenticated, Unavailable) as exc:
             await error_response(exc)(scope, receive, send)
             return
         if owner is None:
@@ -66,7 +67,14 @@ class Router:
     async def _owner(self, envelope: Envelope) -> str | None:
         if envelope.method not in _OWNED or envelope.name.startswith("fleet_"):
             return None
-        return self._registry.owner(envelope)
+        owner = self._registry.owner(envelope)
+        if owner is None:
+            await self._registry.refresh_if_older(_STALE_S)
+            owner = self._registry.owner(envelope)
+        if owner is None and (unseen := self._registry.unseen()):
+            # It may well be theirs: a call that comes while a service starts is worth repeating.
+            raise Unavailable(f"the {unseen} service")
+        return owner
 
 
 class Straight:
