@@ -127,6 +127,15 @@ async def test_no_door_opens_without_a_key(fleet: Fleet, path: str) -> None:
     assert response.status_code == 401
 
 
+async def test_the_gateway_is_ready_once_it_knows_every_service(fleet: Fleet) -> None:
+    async with fleet.client() as http:
+
+        async def is_ready() -> bool:
+            return (await http.get("/readyz")).status_code == 200
+
+        await wait_until(is_ready)
+
+
 async def test_the_fleets_status_is_a_tool(fleet: Fleet, era: Any) -> None:
     async with connect(fleet, era) as client:
         status = (await client.call_tool("fleet_status")).structured_content
@@ -182,9 +191,12 @@ async def test_a_service_that_has_never_answered_makes_unknown_names_retryable(
         serving(app) as url,
         httpx.AsyncClient(base_url=url, headers=headers) as http,
     ):
+        young = await http.get("/readyz")
         early = await http.post("/mcp", **modern("tools/call", "crm_echo", arguments={}))
         own = await http.post("/mcp", **modern("tools/call", "fleet_whoami", arguments={}))
         listed = await http.post("/mcp", **modern("tools/list"))
+    assert young.status_code == 503
+    assert young.json()["checks"]["services"]["error"] == "unavailable"
     assert early.status_code == 503
     assert early.json()["error"]["data"]["retryable"] is True
     assert own.status_code == 200

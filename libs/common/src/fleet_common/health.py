@@ -1,8 +1,8 @@
 """Health: what the orchestrator may know, at a cost that does not grow with how often it asks.
 
 Liveness is static, because a restart does not bring a dependency back. Readiness asks every
-dependency at once, each with its own deadline, and keeps the answer for a second; callers that come
-together share one round of probes. Startup is the first readiness that succeeded, latched.
+dependency at once, each with its own deadline, and keeps a good answer for a second, a bad one for a tenth;
+callers that come together share one round of probes. Startup is the first readiness that succeeded, latched.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from fleet_common.clock import Clock
 from fleet_common.errors import FleetError
 
 log = structlog.get_logger()
+
+_FAILURE_KEPT_S = 0.1  # who waits for us to become ready should not wait for a memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,8 +103,9 @@ class Health:
         async with self._probing:
             if self._clock() >= self._fresh_until:
                 self._results = await self._probe_all()
-                self._fresh_until = self._clock() + self._cache_s
-        ok = all(result.ok for result in self._results.values())
+                kept_s = self._cache_s if self._all_ok() else min(self._cache_s, _FAILURE_KEPT_S)
+                self._fresh_until = self._clock() + kept_s
+        ok = self._all_ok()
         self._started = self._started or ok
         return HealthReport(
             ok=ok and not self.draining, checks=self._results, draining=self.draining
@@ -113,6 +116,9 @@ class Health:
         if self._started:
             return HealthReport(ok=True, checks=self._results, draining=self.draining)
         return await self.report()
+
+    def _all_ok(self) -> bool:
+        return all(result.ok for result in self._results.values())
 
     async def _probe_all(self) -> dict[str, CheckResult]:
         async with asyncio.TaskGroup() as group:

@@ -11,6 +11,7 @@ from starlette.applications import Starlette
 from starlette.types import ASGIApp
 
 from fleet_common.auth.internal import InternalSigner
+from fleet_common.health import Check
 from fleet_common.mcp import Runtime, Service
 from fleet_common.mcp.app import (
     KEY_PATH,
@@ -77,6 +78,7 @@ SERVICE: Service[Settings, Deps] = Service(
     settings=Settings,
     open_deps=open_deps,
     tools=(fleet_status,),
+    checks=lambda deps: (Check("services", deps.registry.settled),),
     # Declares the capability; the router sends the requests themselves to the services.
     complete=lambda _ref, _argument, _context: None,
 )

@@ -17,7 +17,7 @@ from typing import Any
 import structlog
 
 from fleet_common.auth import Principal
-from fleet_common.errors import FleetError, UpstreamFailed
+from fleet_common.errors import FleetError, Unavailable, UpstreamFailed
 from fleet_common.policy import ROLES, scopes_of
 from fleet_gateway.registry.models import Offer, ServiceState
 from fleet_gateway.routing.client import Forwarder
@@ -33,6 +33,9 @@ _REGISTRAR = Principal(
     scopes=scopes_of(ROLES),
     kind="internal",
 )
+# A gateway that starts with the fleet waits this long for its services; one that starts while a service is
+# down must not wait for it.
+_SETTLE_S = 15.0
 _HEADERS = {
     "content-type": "application/json",
     "accept": "application/json, text/event-stream",
@@ -57,6 +60,7 @@ class Registry:
         self._list_timeout_s = list_timeout_s
         self._looking = asyncio.Lock()
         self._looked_at = float("-inf")
+        self._began = time.monotonic()
 
     @asynccontextmanager
     async def watching(self) -> AsyncGenerator[None]:
@@ -83,6 +87,16 @@ class Registry:
             if owned.get(envelope.method, False):
                 return service
         return None
+
+    async def settled(self) -> None:
+        """Return once every service was seen, or long enough was waited for those that are away.
+
+        Raises:
+            Unavailable: a service has not answered yet, and the gateway is young.
+        """
+        unseen = self.unseen()
+        if unseen and time.monotonic() - self._began < _SETTLE_S:
+            raise Unavailable(f"the {unseen} service")
 
     def unseen(self) -> str | None:
         """Return a service that has never answered, or None."""
