@@ -13,15 +13,16 @@ import base64
 import json
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Annotated, Any
 
 import mcp_types as mt
 from fastmcp import Context
 from fastmcp.dependencies import CurrentContext
 from fastmcp.prompts import Message, PromptResult, prompt
 from fastmcp.resources import resource
-from fastmcp.tools import ToolResult, tool
+from fastmcp.tools import Tool, ToolResult, tool
 from mcp import MCPError
+from pydantic import Field
 
 from fleet_common.errors import InvalidInput
 from fleet_common.mcp import Runtime, Service
@@ -168,6 +169,101 @@ async def test_missing_capability(ctx: Context = CurrentContext()) -> str:
     """Need sampling."""
     require_capability(ctx, "sampling")
     return "the client can sample"
+
+
+@tool
+async def test_custom_headers(
+    region: Annotated[str, Field(json_schema_extra={"x-mcp-header": "Region"})],
+) -> str:
+    """Take an argument that is repeated in a header."""
+    return f"The region is {region}"
+
+
+@tool
+async def test_sampling(prompt: str, ctx: Context = CurrentContext()) -> str:
+    """Ask the client's model in the middle of a call, as the handshake era does."""
+    said = mt.SamplingMessage(role="user", content=words(prompt))
+    answer = await ctx.session.create_message([said], max_tokens=100)
+    return f"LLM response: {answer.content}"
+
+
+@tool
+async def test_elicitation(message: str, ctx: Context = CurrentContext()) -> str:
+    """Ask the user in the middle of a call."""
+    return await elicited(ctx, message, username={"type": "string"}, email={"type": "string"})
+
+
+@tool
+async def test_elicitation_sep1034_defaults(ctx: Context = CurrentContext()) -> str:
+    """Ask with a default for each primitive type."""
+    return await elicited(
+        ctx,
+        "Please confirm",
+        name={"type": "string", "default": "John Doe"},
+        age={"type": "integer", "default": 30},
+        score={"type": "number", "default": 95.5},
+        status={"type": "string", "enum": ["active", "inactive", "pending"], "default": "active"},
+        verified={"type": "boolean", "default": True},
+    )
+
+
+@tool
+async def test_elicitation_sep1330_enums(ctx: Context = CurrentContext()) -> str:
+    """Ask for one or several of a list, in each way to write the list."""
+    plain = ["option1", "option2", "option3"]
+    titled = [{"const": f"value{n}", "title": f"Choice {n}"} for n in (1, 2, 3)]
+    legacy = {"enum": ["opt1", "opt2", "opt3"], "enumNames": ["One", "Two", "Three"]}
+    return await elicited(
+        ctx,
+        "Please choose",
+        untitledSingle={"type": "string", "enum": plain},
+        titledSingle={"type": "string", "oneOf": titled},
+        legacyEnum={"type": "string", **legacy},
+        untitledMulti={"type": "array", "items": {"type": "string", "enum": plain}},
+        titledMulti={"type": "array", "items": {"anyOf": titled}},
+    )
+
+
+async def elicited(ctx: Context, message: str, **properties: Any) -> str:
+    schema = {"type": "object", "properties": properties, "required": list(properties)}
+    answer = await ctx.session.elicit_form(message, schema)
+    return f"User response: action={answer.action}, content={answer.content}"
+
+
+async def json_schema_2020_12_tool(name: str = "") -> str:
+    """Have an input schema with every keyword that must survive the list."""
+    return name
+
+
+# What a tool's signature cannot say; the suite's own words.
+SCHEMA_2020_12 = {
+    "$schema": "https://json-schema.org/draft/2020-12/schema",
+    "type": "object",
+    "$defs": {
+        "address": {
+            "$anchor": "addressDef",
+            "type": "object",
+            "properties": {"street": {"type": "string"}, "city": {"type": "string"}},
+        }
+    },
+    "properties": {
+        "name": {"type": "string"},
+        "address": {"$ref": "#/$defs/address"},
+        "contactMethod": {"type": "string", "enum": ["phone", "email"]},
+        "phone": {"type": "string"},
+        "email": {"type": "string"},
+    },
+    "allOf": [{"anyOf": [{"required": ["phone"]}, {"required": ["email"]}]}],
+    "if": {"properties": {"contactMethod": {"const": "phone"}}, "required": ["contactMethod"]},
+    "then": {"required": ["phone"]},
+    "else": {"required": ["email"]},
+    "additionalProperties": False,
+}
+
+
+def with_schema(function: Any, schema: dict[str, Any]) -> Any:
+    """Return the tool that `function` makes, with `schema` as its input schema."""
+    return Tool.from_function(function).model_copy(update={"parameters": schema})
 
 
 @tool
@@ -333,7 +429,10 @@ SERVICE: Service[ServiceSettings, None] = Service(
     instructions="What the conformance suite wants.",
     settings=ServiceSettings,
     open_deps=open_nothing,
-    tools=tuple(fn for fn in _named("test_") if fn not in PROMPTS),
+    tools=(
+        *(fn for fn in _named("test_") if fn not in PROMPTS),
+        with_schema(json_schema_2020_12_tool, SCHEMA_2020_12),
+    ),
     resources=(static_text, static_binary, watched, template),
     prompts=PROMPTS,
     complete=lambda _ref, _argument, _context: ["paris", "park", "party"],
