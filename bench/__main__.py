@@ -30,7 +30,7 @@ def main() -> int:
         parser.print_usage(sys.stderr)
         return 2
     report = BENCHMARKS[args.name]()
-    print(json.dumps(report.to_dict()) if args.json else report.table)
+    print(json.dumps(report.to_dict(args.name)) if args.json else report.table)
     return 0
 
 

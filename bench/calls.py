@@ -1,9 +1,9 @@
 """CPU of one tool call: our whole stack beside stock FastMCP and bare FastMCP with the schema shim.
 
 In process: the ASGI app is called directly, so that no client and no kernel is measured. Each call is a
-2026-07-28 `tools/call` of an echo. The contenders take turns in batches, and the best batch of each counts,
-because noise on a shared machine only ever adds. Ours authenticates a fleet key, applies policy and admission,
-counts, and writes the audit line to a closed stream.
+2026-07-28 `tools/call` of an echo. The contenders take turns in batches, at all numbers of tools, and the best
+batch of each counts, because noise on a shared machine only ever adds. Ours authenticates a fleet key, applies
+policy and admission, counts, and writes the audit line to the null device.
 """
 
 from __future__ import annotations
@@ -11,12 +11,13 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import sys
+import os
 import tempfile
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, redirect_stderr
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,7 @@ from fleet_common.settings import ServiceSettings
 from fleet_common.testing.wire import modern
 
 TOOLS = (1, 50, 200)
-BATCHES = 6
+BATCHES = 12
 CALLS = {"floor": 2000, "bare": 200, "stock": 60, "ours": 200}
 
 
@@ -60,7 +61,7 @@ def echo(number: int) -> Callable[..., Any]:
     return tool(annotations=ToolAnnotations(read_only_hint=True))(echo_text)
 
 
-def floor(_tools: int) -> Contender:
+def floor(_tools: int, _folder: Path) -> Contender:
     """A JSON-RPC echo on bare Starlette: what no stack can beat."""
 
     async def answer(request: Request) -> JSONResponse:
@@ -71,7 +72,7 @@ def floor(_tools: int) -> Contender:
     return Contender(Starlette(routes=[Route("/mcp", answer, methods=["POST"])]))
 
 
-def stock(tools: int) -> Contender:
+def stock(tools: int, _folder: Path) -> Contender:
     """FastMCP as it ships."""
     server: FastMCP[Any] = FastMCP("stock")
     for number in range(tools):
@@ -79,16 +80,16 @@ def stock(tools: int) -> Contender:
     return Contender(server.http_app(stateless_http=True))
 
 
-def bare(tools: int) -> Contender:
+def bare(tools: int, _folder: Path) -> Contender:
     """FastMCP without its hidden list before each call."""
     server: FastMCP[Any] = FastMCP("bare")
     skip_hidden_list(server, [server.add_tool(echo(number)) for number in range(tools)])
     return Contender(server.http_app(stateless_http=True))
 
 
-def ours(tools: int) -> Contender:
-    """The fleet's app factory with everything on."""
-    path = Path(tempfile.mkdtemp()) / "keys.json"
+def ours(tools: int, folder: Path) -> Contender:
+    """The fleet's app factory with everything on; its key file is made in `folder`."""
+    path = folder / f"keys-{tools}.json"
     key = KeyFile(path).create(name="bench", roles=["viewer"], tenant="bench").text
     service: Service[ServiceSettings, None] = Service(
         name="data",
@@ -111,11 +112,14 @@ CONTENDERS = {"floor": floor, "bare": bare, "stock": stock, "ours": ours}
 
 def run() -> Report:
     """Measure all contenders at 1, 50 and 200 tools."""
-    sys.stderr = Path("/dev/null").open("w")  # noqa: SIM115 - closed with the process
-    configure("INFO", "json", service="bench")
-    logging.getLogger("mcp").setLevel(logging.WARNING)
-    measured = {tools: uvloop.run(_measure(tools)) for tools in TOOLS}
-    sys.stderr = sys.__stderr__
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        Path(os.devnull).open("w") as unread,
+        redirect_stderr(unread),
+    ):
+        configure("INFO", "json", service="bench")
+        logging.getLogger("mcp").setLevel(logging.WARNING)
+        measured = uvloop.run(_measure(Path(folder)))
     figures: dict[str, float | None] = {
         "stack_vs_bare": round(measured[50]["ours"] / measured[50]["bare"], 2),
         "stock_vs_stack": round(measured[50]["stock"] / measured[50]["ours"], 2),
@@ -125,20 +129,20 @@ def run() -> Report:
     return Report(figures, _table(measured), notes)
 
 
-async def _measure(tools: int) -> dict[str, float]:
-    """Return the CPU of one call by contender, in µs."""
+async def _measure(folder: Path) -> dict[int, dict[str, float]]:
+    """Return the CPU of one call in µs, by number of tools and contender."""
     async with AsyncExitStack() as stack:
-        calls: dict[str, Callable[[], Awaitable[None]]] = {}
-        for name, make in CONTENDERS.items():
-            contender = make(tools)
+        calls: dict[tuple[int, str], Callable[[], Awaitable[None]]] = {}
+        for tools, (name, make) in product(TOOLS, CONTENDERS.items()):
+            contender = make(tools, folder)
             app = contender.app
             await stack.enter_async_context(app.router.lifespan_context(app))
-            calls[name] = _caller(contender)
+            calls[tools, name] = _caller(contender)
         best = dict.fromkeys(calls, float("inf"))
         for _ in range(BATCHES):
-            for name, call in calls.items():
-                best[name] = min(best[name], await _batch(call, CALLS[name]))
-    return best
+            for key, call in calls.items():
+                best[key] = min(best[key], await _batch(call, CALLS[key[1]]))
+    return {tools: {name: best[tools, name] for name in CONTENDERS} for tools in TOOLS}
 
 
 async def _batch(call: Callable[[], Awaitable[None]], count: int) -> float:

@@ -27,6 +27,7 @@ class Report:
         figures: by the names that DESIGN and the issues use; None where a rival could not be run.
         table: Markdown.
         notes: why a figure is None, or what to know about it.
+        machine: what it was measured on, and when.
     """
 
     figures: dict[str, float | None]
@@ -34,6 +35,11 @@ class Report:
     notes: dict[str, str] = field(default_factory=dict)
     machine: str = field(default_factory=this_machine)
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return the one object that `--json` prints."""
-        return {"figures": self.figures, "notes": self.notes, "machine": self.machine}
+    def to_dict(self, name: str) -> dict[str, Any]:
+        """Return the one object that `--json` prints for the benchmark `name`."""
+        return {
+            "figures": self.figures,
+            "notes": self.notes,
+            "machine": self.machine,
+            "command": f"python -m bench {name} --json",
+        }
