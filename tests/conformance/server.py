@@ -452,7 +452,9 @@ def main() -> int:
         kind="key",
     )
     return serve_app(
-        create_open_app(SERVICE, settings, caller), settings, Runtime.create("conformance", "1")
+        create_open_app(SERVICE, settings, caller),
+        settings,
+        Runtime.create("conformance", "1", settings),
     )
 
 

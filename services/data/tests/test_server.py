@@ -214,7 +214,7 @@ async def test_readiness_turns_off_and_on_with_the_database(
     settings: Settings, postgres_server: PostgresServer
 ) -> None:
     name = settings.reader_url.get_secret_value().rsplit("/", 1)[1].split("?")[0]
-    runtime = Runtime.create("data", "test")
+    runtime = Runtime.create("data", "test", settings)
     async with open_deps(settings, runtime) as deps:
         probes = [check.probe for check in SERVICE.checks(deps)]
         for probe in probes:

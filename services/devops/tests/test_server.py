@@ -39,7 +39,7 @@ AWAY = DevopsSettings(
 
 @pytest.fixture
 async def runtime() -> Runtime:
-    return Runtime.create("devops", "0")
+    return Runtime.create("devops", "0", AWAY)
 
 
 @pytest.fixture

@@ -48,6 +48,10 @@ class ServiceSettings(BaseSettings):
     internal_public_key_file: Path | None = Field(
         None, description="PEM with the public key that verifies the gateway's internal tokens."
     )
+    redis_url: SecretStr | None = Field(
+        None,
+        description="Redis or Valkey that all replicas share: limits, approvals, switches, tasks, cache.",
+    )
     allowed_hosts: CommaList = Field(
         (), description="Host headers accepted besides loopback, comma-separated."
     )

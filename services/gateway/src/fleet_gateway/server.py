@@ -88,7 +88,7 @@ def create_gateway(
     service: Service[Any, Any], settings: Settings, *, runtime: Runtime | None = None
 ) -> Starlette:
     """Return the gateway's ASGI app."""
-    run = runtime or Runtime.create(service.name, service.version)
+    run = runtime or Runtime.create(service.name, service.version, settings)
     forwarder, registry = _connect(settings, run)
     shared = replace(service, open_deps=lambda _settings, _runtime: _opened(forwarder, registry))
     local = mcp_transport(create_server(shared, settings, runtime=run))

@@ -2,7 +2,8 @@
 
 from fleet_common.mcp.identity import CurrentPrincipal
 from fleet_common.mcp.results import TABLE_SCHEMA, fence, table
-from fleet_common.mcp.service import CurrentDeps, Runtime, Service
+from fleet_common.mcp.runtime import Runtime
+from fleet_common.mcp.service import CurrentDeps, Service
 
 __all__ = [
     "TABLE_SCHEMA",

@@ -38,8 +38,9 @@ from fleet_common.auth.keys import KeyFile
 from fleet_common.health import HealthReport
 from fleet_common.mcp.gate import AdmissionGate, ApiKeyHeader, RequestIds
 from fleet_common.mcp.identity import FleetVerifier, KeyVerifier
+from fleet_common.mcp.runtime import Runtime
 from fleet_common.mcp.server import create_server
-from fleet_common.mcp.service import DepsT, Runtime, Service, SettingsT
+from fleet_common.mcp.service import DepsT, Service, SettingsT
 from fleet_common.settings import ServiceSettings, SettingsError
 
 PROBES = ("/livez", "/readyz", "/startupz")
@@ -71,7 +72,7 @@ def create_app(
     Raises:
         SettingsError: no key file is configured, so nobody could be let in.
     """
-    run = runtime or Runtime.create(service.name, service.version)
+    run = runtime or Runtime.create(service.name, service.version, settings)
     keys, internal = open_credentials(settings, service.name)
     transport = mcp_transport(create_server(service, settings, runtime=run))
     doors = [
@@ -88,7 +89,7 @@ def create_open_app(
 
     Only for suites that cannot send a header, such as the protocol's conformance tests.
     """
-    run = Runtime.create(service.name, service.version)
+    run = Runtime.create(service.name, service.version, settings)
     transport = mcp_transport(
         create_server(service, settings, runtime=run, local_principal=principal)
     )

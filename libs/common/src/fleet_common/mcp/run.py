@@ -20,8 +20,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from fleet_common.logs import configure
 from fleet_common.mcp.app import create_app, open_credentials
+from fleet_common.mcp.runtime import Runtime
 from fleet_common.mcp.server import create_server
-from fleet_common.mcp.service import DepsT, Runtime, Service, SettingsT
+from fleet_common.mcp.service import DepsT, Service, SettingsT
 from fleet_common.settings import ServiceSettings, SettingsError, describe
 
 log = structlog.get_logger()
@@ -62,7 +63,7 @@ def run(
         if verb in service.commands:
             return service.commands[verb](settings, rest)
         if verb == "serve":
-            runtime = Runtime.create(service.name, service.version)
+            runtime = Runtime.create(service.name, service.version, settings)
             return serve_app(app_factory(service, settings, runtime=runtime), settings, runtime)
         return _stdio(service, settings) if verb == "stdio" else _config(service, settings)
     except SettingsError as exc:

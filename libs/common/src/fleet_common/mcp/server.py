@@ -12,7 +12,8 @@ from fastmcp.tools import Tool
 
 from fleet_common.auth import Principal
 from fleet_common.mcp.middleware import FleetMiddleware, ToolFacts
-from fleet_common.mcp.service import DepsT, Runtime, Service, SettingsT
+from fleet_common.mcp.runtime import Runtime
+from fleet_common.mcp.service import DepsT, Service, SettingsT
 from fleet_common.mcp.whoami import fleet_whoami
 from fleet_common.settings import ServiceSettings
 
@@ -40,12 +41,12 @@ def create_server(
         open_deps: replaces the service's own, so that a test can bring small fakes.
         local_principal: the caller when there is no HTTP request (stdio, in-memory); None refuses them.
     """
-    run = runtime or Runtime.create(service.name, service.version)
+    run = runtime or Runtime.create(service.name, service.version, settings)
     opened = open_deps or service.open_deps
 
     @asynccontextmanager
     async def lifespan(_: FastMCP[Any]) -> AsyncGenerator[dict[str, Any]]:
-        async with opened(settings, run) as deps:
+        async with run.opened(), opened(settings, run) as deps:
             run.health.watch(service.checks(deps))
             yield {"deps": deps}
 

@@ -11,28 +11,14 @@ from fastmcp import Context
 from fastmcp.dependencies import CurrentContext, Depends
 from fastmcp.server.completions import CompletionHandler
 
-from fleet_common.health import Check, Health
-from fleet_common.metrics import Metrics
+from fleet_common.health import Check
+from fleet_common.mcp.runtime import Runtime
 from fleet_common.settings import ServiceSettings
 
 SettingsT = TypeVar("SettingsT", bound=ServiceSettings)
 DepsT = TypeVar("DepsT")
 Command = Callable[[SettingsT, list[str]], int]
 """An extra verb of `python -m fleet_<service>`: takes the settings and the remaining words, returns the exit status."""
-
-
-@dataclass(frozen=True, slots=True)
-class Runtime:
-    """What one process shares between its parts."""
-
-    service: str
-    metrics: Metrics
-    health: Health
-
-    @classmethod
-    def create(cls, service: str, version: str) -> Runtime:
-        """Return a fresh runtime for `service`."""
-        return cls(service, Metrics(service, version), Health())
 
 
 def no_checks(_deps: Any) -> tuple[Check, ...]:

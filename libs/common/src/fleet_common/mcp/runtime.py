@@ -1,0 +1,45 @@
+"""What one process shares between its doors, its middleware and its features."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+from fleet_common.health import Health
+from fleet_common.metrics import Metrics
+from fleet_common.redis import Redis, create_redis
+from fleet_common.settings import ServiceSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Runtime:
+    """The shared parts. Creating it does no input or output; `opened` does.
+
+    Attributes:
+        redis: None when no Redis is configured: one process, nothing shared.
+    """
+
+    service: str
+    metrics: Metrics
+    health: Health
+    redis: Redis | None
+
+    @classmethod
+    def create(cls, service: str, version: str, settings: ServiceSettings) -> Runtime:
+        """Return a fresh runtime for `service`."""
+        url = settings.redis_url
+        return cls(
+            service=service,
+            metrics=Metrics(service, version),
+            health=Health(),
+            redis=create_redis(url.get_secret_value()) if url else None,
+        )
+
+    @asynccontextmanager
+    async def opened(self) -> AsyncGenerator[None]:
+        """Run what the parts need in the background while the block runs, and close them after it."""
+        async with AsyncExitStack() as stack:
+            if self.redis is not None:
+                stack.push_async_callback(self.redis.aclose, close_connection_pool=True)
+            yield

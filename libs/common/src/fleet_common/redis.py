@@ -1,0 +1,39 @@
+"""The fleet's Redis (or Valkey): one client per process, which connects when it is first used.
+
+What lives there is shared between replicas and may be lost: every user says what it does while Redis is away.
+"""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+from redis.asyncio import BlockingConnectionPool
+from redis.asyncio import Redis as _Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+
+Redis: TypeAlias = _Redis
+
+REDIS_AWAY = (RedisError, OSError, TimeoutError)
+"""What a call raises while Redis cannot be reached or does not answer in time."""
+
+_TIMEOUT_S = 1.0  # a decision that takes longer is made without Redis
+_CONNECTIONS = 64
+
+
+def create_redis(url: str, *, timeout_s: float = _TIMEOUT_S) -> Redis:
+    """Return a client of the server at `url` (`redis://`, `rediss://` or `unix://`); answers are bytes.
+
+    Nothing is repeated: a script that has run must not run again because its answer was lost.
+    """
+    pool = BlockingConnectionPool.from_url(
+        url,
+        max_connections=_CONNECTIONS,
+        timeout=timeout_s,
+        socket_timeout=timeout_s,
+        socket_connect_timeout=timeout_s,
+        retry=Retry(NoBackoff(), 0),
+        health_check_interval=30,
+    )
+    return _Redis(connection_pool=pool)
