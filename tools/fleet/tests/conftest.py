@@ -77,6 +77,7 @@ def stand_ins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (package / "__init__.py").touch()
         (package / "__main__.py").write_text(STAND_IN.format(name=name))
     monkeypatch.setenv("PYTHONPATH", str(folder))
+    monkeypatch.setattr("fleet_cli.startup.PRELOADED", "json")  # stand-ins need no MCP stack
     for variable in [name for name in os.environ if name.startswith("FLEET_")]:
         monkeypatch.delenv(variable)
     return folder

@@ -71,7 +71,7 @@ def test_a_deaf_child_is_killed_when_its_time_is_up(spawn: Spawn, eventually: Ev
 
     child.stop(grace_s=0.2)
 
-    assert child.popen.returncode == -signal.SIGKILL
+    assert child.popen.poll() == -signal.SIGKILL
 
 
 def test_a_deaf_orphan_is_killed_when_its_time_is_up(spawn: Spawn, eventually: Eventually) -> None:
@@ -119,7 +119,7 @@ def test_a_child_gets_its_own_stop_signal(spawn: Spawn, eventually: Eventually) 
 
     child.stop()
 
-    assert child.popen.returncode == 7
+    assert child.popen.poll() == 7
 
 
 def test_a_child_does_not_hear_the_terminal(spawn: Spawn) -> None:

@@ -20,7 +20,9 @@ import psutil
 import pytest
 from rich.console import Console
 
+from fleet_cli import forking
 from fleet_cli.errors import BadInput, PortTaken, StartFailed
+from fleet_cli.ports import SERVICES
 from fleet_cli.run import RunOptions, run_fleet
 from fleet_cli.state import State
 from fleet_cli.supervisor import ChildRecord, read_run
@@ -103,7 +105,7 @@ def test_everything_starts_is_announced_and_stops(laptop: Laptop) -> None:
     assert seen["mode"] == 0o600
     assert seen["run"].ready
     names = {"gateway", "data", "devops", "aiml", "postgres", "valkey"}
-    assert {child.name for child in seen["run"].children} == names
+    assert {child.name for child in seen["run"].children} - {forking.NAME} == names
     assert seen["facts"]["key"] in shown
     assert "The fleet is running" in shown
     assert "Ctrl-C stops everything." in shown
@@ -167,7 +169,7 @@ def test_a_service_that_does_not_listen_to_the_signal_is_killed(
     began = time.monotonic()
     laptop.run(lambda _: children.extend(read_run(laptop.state).children))
 
-    assert len(children) == 4
+    assert {child.name for child in children} - {forking.NAME} == {*SERVICES}
     assert alive(children) == []
     assert time.monotonic() - began < 20
 
@@ -224,7 +226,7 @@ def killed_fleet(laptop: Laptop) -> Iterator[tuple[ChildRecord, ...]]:
 def test_a_killed_fleet_is_cleaned_up_by_the_next(
     laptop: Laptop, killed_fleet: tuple[ChildRecord, ...]
 ) -> None:
-    assert len(alive(killed_fleet)) == 6
+    assert len({*alive(killed_fleet)} - {forking.NAME}) == 6
     running: list[str] = []
 
     shown = laptop.run(lambda _: running.extend(alive(killed_fleet)))
@@ -311,3 +313,14 @@ def _listens(process: subprocess.Popen[bytes]) -> bool:
         connection.status == psutil.CONN_LISTEN
         for connection in psutil.Process(process.pid).net_connections()
     )
+
+
+def test_without_a_fork_server_each_service_starts_by_itself(
+    laptop: Laptop, without_engines: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(forking, "AVAILABLE", False)
+    children: list[ChildRecord] = []
+
+    laptop.run(lambda _: children.extend(read_run(laptop.state).children))
+
+    assert {child.name for child in children} == {*SERVICES}

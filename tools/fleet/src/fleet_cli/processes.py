@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import psutil
 
@@ -72,12 +73,34 @@ class Account:
     gid: int
 
 
+class Handle(Protocol):
+    """What a `Child` needs of `subprocess.Popen`."""
+
+    pid: int
+
+    def poll(self) -> int | None:
+        """Return the exit status, negative for a signal, or None while the process runs."""
+        ...
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Return the exit status once the process has ended."""
+        ...
+
+    def send_signal(self, sig: int) -> None:
+        """Signal the process."""
+        ...
+
+    def kill(self) -> None:
+        """End the process at once."""
+        ...
+
+
 @dataclass(slots=True)
 class Child:
     """A process that we started: the handle, how to stop it and where it logs."""
 
     name: str
-    popen: subprocess.Popen[bytes]
+    popen: Handle
     log: Path
     stop_signal: int
     record: ProcessRecord

@@ -1,6 +1,7 @@
 """Starting a fleet: everything that does not wait for something else starts at once.
 
-The longest chain is PostgreSQL, migrate, seed; the four services and Valkey start beside it. `migrate`
+The longest chain is PostgreSQL, migrate, seed; the four services and Valkey start beside it, the services out of one
+process that has imported what they share. `migrate`
 and `seed` are skipped when the very same code has already run against the very same database, which is what makes a
 warm start quick: the stamp beside the database holds the digest of both.
 """
@@ -19,17 +20,20 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from pathlib import Path
 
+from fleet_cli import forking
 from fleet_cli.engines.place import postgres_place
 from fleet_cli.engines.postgres import Postgres
 from fleet_cli.engines.valkey import Valkey
 from fleet_cli.environment import DATABASE, Environment
 from fleet_cli.errors import StartFailed
+from fleet_cli.forking import ForkServer
 from fleet_cli.ports import SERVICES
 from fleet_cli.processes import Child
 from fleet_cli.progress import Progress, working
 from fleet_cli.state import write_private
 from fleet_cli.supervisor import Supervisor
 
+PRELOADED = "fleet_common.mcp.run"
 READY_S = 60.0
 MIGRATE_S = 120.0
 _POLL_S = 0.05
@@ -51,6 +55,7 @@ class Startup:
         self._progress = progress
         self._state = environment.state
         self._stopping = threading.Event()
+        self._forkserver = self._start_forkserver() if forking.AVAILABLE else None
 
     def run(self, should_stop: Callable[[], bool]) -> None:
         """Return when every process answers.
@@ -80,13 +85,15 @@ class Startup:
 
     def launch(self, service: str) -> Child:
         """Start a service."""
-        child = Child.start(
-            service,
-            [sys.executable, "-m", f"fleet_{service}", "serve"],
-            log=self._state.rotated_log(service),
-            env=self._environment.of(service),
-            cwd=self._state.project,
-        )
+        module = [f"fleet_{service}", "serve"]
+        log, env = self._state.rotated_log(service), self._environment.of(service)
+        if self._forkserver is None:
+            command = [sys.executable, "-m", *module]
+            child = Child.start(service, command, log=log, env=env, cwd=self._state.project)
+        else:
+            child = self._forkserver.start(
+                service, module, log=log, env=env, cwd=self._state.project
+            )
         self._supervisor.adopt(child)
         return child
 
@@ -102,6 +109,11 @@ class Startup:
             step.note = "" if server.data.exists() else "creating the database"
             self._progress.changed(step)
             server.start(adopt=self._adopt_engine)
+
+    def _start_forkserver(self) -> ForkServer:
+        server = ForkServer(PRELOADED, log=self._state.rotated_log(forking.NAME))
+        self._supervisor.adopt(server.child)
+        return server
 
     def _others(self) -> Iterable[str]:
         return (service for service in SERVICES if service != "data")
@@ -176,7 +188,7 @@ class Startup:
         until = time.monotonic() + limit_s
         while child.is_alive:
             self._pause(child, until)
-        if child.popen.returncode:
+        if child.popen.poll():
             raise StartFailed(obituary(child))
 
     def _wait_ready(self, child: Child) -> None:
@@ -209,7 +221,7 @@ def is_ready(port: int) -> bool:
 
 def obituary(child: Child) -> str:
     """Return what a person has to know about a child that ended: how, and its last words."""
-    code = child.popen.returncode
+    code = child.popen.poll() or 0
     how = f"was killed by signal {-code}" if code < 0 else f"ended with status {code}"
     words = child.last_words()
     return f"{child.name} {how}. Its log ({child.log}) ends with:\n{indented(words or '(nothing)')}"

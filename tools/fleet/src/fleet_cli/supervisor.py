@@ -22,7 +22,7 @@ RUN_FILE = "run.json"
 STOP_ORDER: tuple[tuple[tuple[str, ...], float], ...] = (
     (("gateway",), 3.0),
     (("data", "devops", "aiml", "migrate", "seed", "initdb"), 3.0),
-    (("postgres", "valkey"), 3.0),
+    (("postgres", "valkey", "forkserver"), 3.0),
 )
 
 

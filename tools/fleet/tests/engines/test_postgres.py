@@ -127,7 +127,7 @@ async def test_stopping_is_quick_although_somebody_is_connected(postgres: Postgr
 
     child.stop(grace_s=8)
 
-    assert child.popen.returncode == 0
+    assert child.popen.poll() == 0
     assert not (postgres.data / "postmaster.pid").exists()
     connection.terminate()
 
