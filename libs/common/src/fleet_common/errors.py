@@ -8,7 +8,8 @@ FleetError
 ├── PermissionDenied        the policy says no
 ├── NotFound                the object does not exist, or this caller may not know that it does
 ├── AlreadyExists           a unique value is taken
-├── Conflict                the object changed meanwhile, or an idempotency key is reused
+├── Conflict                the object changed meanwhile
+│   └── KeyReused           an idempotency key came back with other arguments
 ├── RateLimited             this caller's share is used up; retry after a while
 ├── Overloaded              no slot is free; retry after a while
 ├── DeadlineExceeded        the caller's time ran out
@@ -145,6 +146,16 @@ class Conflict(FleetError):
     code = "conflict"
     http_status = 409
     jsonrpc_code = 409
+
+
+class KeyReused(Conflict):
+    """Raised when an idempotency key came back with other arguments."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "this idempotency_key was used with other arguments",
+            hint="Use a new key for a new change",
+        )
 
 
 class RateLimited(FleetError):

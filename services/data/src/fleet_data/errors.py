@@ -5,7 +5,6 @@ FleetError
 │   └── QueryRejected       PostgreSQL refused the caller's SQL; carries the SQLSTATE
 ├── Conflict
 │   ├── VersionConflict     the record is at another version than the caller thought
-│   ├── KeyReused           an idempotency key came back with other arguments
 │   └── Contended           two changes met (deadlock, serialization); safe to repeat
 ├── NotConfigured
 │   └── UnknownTenant       the tenant has no CRM yet
@@ -50,16 +49,6 @@ class VersionConflict(Conflict):
         super().__init__(
             f"the record is at version {found}, not {expected}",
             hint="Read it again and repeat the change",
-        )
-
-
-class KeyReused(Conflict):
-    """Raised when an idempotency key came back with other arguments."""
-
-    def __init__(self) -> None:
-        super().__init__(
-            "this idempotency_key was used with other arguments",
-            hint="Use a new key for a new change",
         )
 
 

@@ -9,11 +9,11 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
-from fleet_common.errors import InvalidInput
+from fleet_common.errors import InvalidInput, KeyReused
 from fleet_data.claims import Caller
 from fleet_data.crm.models import Upserted
 from fleet_data.crm.service import Crm
-from fleet_data.errors import KeyReused, UnknownTenant
+from fleet_data.errors import UnknownTenant
 
 ADA = {"first_name": "Ada", "last_name": "Lovelace", "email": "ada@example.com"}
 

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from uuid import UUID
 
 from fleet_common.errors import InvalidInput
+from fleet_common.idempotency import KeyedCall, once
 from fleet_data.claims import Caller
 from fleet_data.crm.cursor import CursorSigner
 from fleet_data.crm.models import (
@@ -23,10 +24,10 @@ from fleet_data.crm.models import (
     Upserted,
 )
 from fleet_data.crm.objects import OBJECTS
-from fleet_data.crm.upsert import Transaction, Upsert, args_hash, restored, upsert
+from fleet_data.crm.upsert import Transaction, Upsert, restored, told, upsert
 from fleet_data.ids import uuid7
 
-_TOOL = "crm_upsert"
+_UPSERT = "crm_upsert"
 _RELEVANCE = "relevance"
 
 
@@ -157,13 +158,14 @@ class Crm:
         async with self._store.changing(caller, change_set=call.change_set, keep=keep) as changes:
             if idempotency_key is None or dry_run:
                 return await upsert(changes, call)
-            told = args_hash(call)
-            before = await changes.recall(_TOOL, idempotency_key, told)
-            if before is not None:
-                return restored(before)
-            result = await upsert(changes, call)
-            await changes.remember(_TOOL, idempotency_key, result.to_json())
-            return result
+            keyed = KeyedCall.of(
+                caller.tenant, caller.subject, _UPSERT, idempotency_key, told(call)
+            )
+
+            async def change() -> Any:
+                return (await upsert(changes, call)).to_json()
+
+            return restored(await once(changes.records, keyed, change))
 
     async def describe(self, caller: Caller, name: str) -> dict[str, Any]:
         """Return what a model must know to work with an object: fields, choices and, for deals, the stages.

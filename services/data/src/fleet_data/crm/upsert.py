@@ -6,8 +6,6 @@ savepoint. When one of those fails, its records are halved until those that are 
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -16,6 +14,7 @@ from typing import Any, Protocol
 from uuid import UUID
 
 from fleet_common.errors import AlreadyExists, Conflict, FleetError, InvalidInput, NotFound
+from fleet_common.idempotency import Records
 from fleet_data.crm.models import (
     Draft,
     FieldDef,
@@ -39,11 +38,9 @@ Writer = Callable[[ObjectDef, Sequence[Write]], Awaitable[Mapping[UUID, int]]]
 class Transaction(Protocol):
     """Changes that happen together or not at all."""
 
-    async def recall(self, tool: str, key: str, args_hash: str) -> Any | None:
-        """Return the answer given under this key before, or None and take the key."""
-
-    async def remember(self, tool: str, key: str, response: Any) -> None:
-        """Record the answer under a key that `recall` took."""
+    @property
+    def records(self) -> Records:
+        """Return where idempotency keys are kept."""
 
     async def load(
         self, of: ObjectDef, field: FieldDef, values: Sequence[str]
@@ -101,10 +98,9 @@ async def upsert(changes: Transaction, call: Upsert) -> Upserted:
     )
 
 
-def args_hash(call: Upsert) -> str:
-    """Return what two calls must share to be the same call."""
-    told = [call.of.name, list(call.records), call.match_on, call.if_version]
-    return hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode()).hexdigest()
+def told(call: Upsert) -> list[Any]:
+    """Return what makes a call this change and no other."""
+    return [call.of.name, list(call.records), call.match_on, call.if_version]
 
 
 def restored(answer: Mapping[str, Any]) -> Upserted:

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
 import asyncpg
 
 from fleet_common.errors import FleetError
+from fleet_common.postgres import PostgresRecords
 from fleet_data.claims import Caller
 from fleet_data.crm.models import FieldDef, ObjectDef, Position, Search, Stored, Write
 from fleet_data.crm.repository.sql import ParseValue, columns, recordset, search_sql, sql_type
-from fleet_data.errors import KeyReused, translated
+from fleet_data.errors import translated
 from fleet_data.pool import Connection, Database
-
-_KEY_LIFE = timedelta(hours=24)
 
 
 class CrmRepository:
@@ -71,50 +69,9 @@ class CrmTransaction:
     """Changes of one caller that happen together or not at all."""
 
     def __init__(self, connection: Connection, caller: Caller) -> None:
+        self.records = PostgresRecords(connection, table="store.idempotency")
         self._connection = connection
         self._caller = caller
-
-    async def recall(self, tool: str, key: str, args_hash: str) -> Any | None:
-        """Return the answer given under this key before, or None and take the key.
-
-        A call under way with the same key is waited for: its row is locked until it ends.
-
-        Raises:
-            KeyReused: the key was used with other arguments.
-        """
-        taken = await self._connection.fetchval(
-            """
-            INSERT INTO store.idempotency AS i (tenant, subject, tool, key, args_hash, expires_at)
-            VALUES ($1, $2, $3, $4, $5, now() + $6::text::interval)
-            ON CONFLICT (tenant, subject, tool, key) DO UPDATE
-                SET args_hash = excluded.args_hash, response = NULL, created_at = now(),
-                    expires_at = excluded.expires_at
-                WHERE i.expires_at < now()
-            RETURNING true
-            """,
-            *self._key(tool, key),
-            args_hash,
-            f"{_KEY_LIFE.total_seconds():.0f} seconds",
-        )
-        if taken:
-            return None
-        row = await self._connection.fetchrow(
-            "SELECT args_hash, response FROM store.idempotency "
-            "WHERE tenant = $1 AND subject = $2 AND tool = $3 AND key = $4",
-            *self._key(tool, key),
-        )
-        if row is None or row["args_hash"] != args_hash:
-            raise KeyReused
-        return row["response"]
-
-    async def remember(self, tool: str, key: str, response: Any) -> None:
-        """Record the answer under a key that `recall` took."""
-        await self._connection.execute(
-            "UPDATE store.idempotency SET response = $5 "
-            "WHERE tenant = $1 AND subject = $2 AND tool = $3 AND key = $4",
-            *self._key(tool, key),
-            response,
-        )
 
     async def load(
         self, of: ObjectDef, field: FieldDef, values: Sequence[str]
@@ -172,9 +129,6 @@ class CrmTransaction:
             await self._connection.execute("ROLLBACK TO SAVEPOINT attempt")
             raise
         await self._connection.execute("RELEASE SAVEPOINT attempt")
-
-    def _key(self, tool: str, key: str) -> tuple[str, str, str, str]:
-        return self._caller.tenant, self._caller.subject, tool, key
 
 
 def _payload(writes: Sequence[Write]) -> list[dict[str, Any]]:
