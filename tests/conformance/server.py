@@ -13,6 +13,7 @@ import base64
 import json
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Annotated, Any
 
 import mcp_types as mt
@@ -29,7 +30,7 @@ from fleet_common.mcp import Runtime, Service
 from fleet_common.mcp.app import create_open_app
 from fleet_common.mcp.run import serve_app
 from fleet_common.settings import ServiceSettings
-from fleet_common.testing import admin
+from fleet_common.testing import principal
 
 # One red pixel, and a wave header without samples.
 PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR4nGP4z8DwHwAFAAH/iZk9HQAAAABJRU5ErkJggg=="
@@ -442,17 +443,10 @@ SERVICE: Service[ServiceSettings, None] = Service(
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--port", type=int, default=8101)
-    settings = ServiceSettings(port=parser.parse_args().port)
-    everybody = admin()
-    caller = type(everybody)(
-        subject="conformance",
-        tenant="demo",
-        roles=everybody.roles,
-        scopes=everybody.scopes | {"conformance:read", "conformance:write"},
-        kind="key",
-    )
+    policy = Path(__file__).with_name("policy.yaml")
+    settings = ServiceSettings(port=parser.parse_args().port, policy_file=policy)
     return serve_app(
-        create_open_app(SERVICE, settings, caller),
+        create_open_app(SERVICE, settings, principal("everybody")),
         settings,
         Runtime.create("conformance", "1", settings),
     )

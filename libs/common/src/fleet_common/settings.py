@@ -45,6 +45,10 @@ class ServiceSettings(BaseSettings):
         None,
         description="JSON file with the fleet keys, stored as hashes; reloaded when it changes.",
     )
+    policy_file: Path | None = Field(
+        None,
+        description="YAML file that says which role may do what; built-in roles without one; followed as it changes.",
+    )
     internal_public_key_file: Path | None = Field(
         None, description="PEM with the public key that verifies the gateway's internal tokens."
     )

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -62,6 +63,16 @@ def test_a_minted_token_proves_the_caller(
     assert expires == int(clock()) + 60
 
 
+@pytest.mark.parametrize("bound", [None, frozenset[str](), frozenset({"data:read", "aiml:read"})])
+def test_the_bound_of_the_callers_own_credential_travels_along(
+    signer: InternalSigner, verifier: InternalVerifier, bound: frozenset[str] | None
+) -> None:
+    bounded = replace(CALLER, scopes=bound)
+    verified = verifier.verify(signer.mint(bounded, audience="data"))
+    assert verified is not None
+    assert verified[0].scopes == bound
+
+
 def test_a_token_for_one_service_opens_no_other(
     signer: InternalSigner, verifier: InternalVerifier
 ) -> None:
@@ -96,7 +107,7 @@ def test_tenants_never_share_a_token(signer: InternalSigner) -> None:
     "changes",
     [
         {"iss": "somebody"}, {"aud": ["data"]}, {"exp": None}, {"nbf": None}, {"iat": None},
-        {"exp": "9999999999"}, {"sub": None}, {"tenant": None}, {"scope": None}, {"roles": "admin"},
+        {"exp": "9999999999"}, {"sub": None}, {"tenant": None}, {"scope": ["data:read"]}, {"roles": "admin"},
     ],
     ids=str,
 )  # fmt: skip

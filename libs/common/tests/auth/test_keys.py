@@ -9,6 +9,7 @@ import pytest
 
 from fleet_common.auth.keys import KeyFile
 from fleet_common.errors import InvalidInput, NotFound
+from fleet_common.policy import Policy
 
 
 class Clock:
@@ -35,8 +36,8 @@ def test_a_new_key_opens_and_stands_for_its_roles(keys: KeyFile) -> None:
     assert record is not None
     caller = record.principal()
     assert (caller.subject, caller.tenant, caller.kind) == (f"key:{record.id}", "acme", "key")
-    assert "data:read" in caller.scopes
-    assert "data:write" not in caller.scopes
+    assert caller.roles == {"viewer"}
+    assert caller.scopes is None
 
 
 def test_only_the_hash_is_stored_and_only_the_owner_may_read(keys: KeyFile, path: Path) -> None:
@@ -81,6 +82,14 @@ def test_an_expired_key_opens_nothing(keys: KeyFile) -> None:
 def test_an_unknown_role_is_refused_with_the_known_ones(keys: KeyFile) -> None:
     with pytest.raises(InvalidInput, match=r"unknown role root\. Roles are: viewer"):
         keys.create(name="x", roles=["root"], tenant="acme")
+
+
+def test_roles_are_those_of_the_policy_in_force(keys: KeyFile) -> None:
+    policy = Policy.model_validate({"version": 1, "roles": {"auditor": {}}})
+    new = keys.create(name="x", roles=["auditor"], tenant="acme", policy=policy)
+    assert new.record.roles == ("auditor",)
+    with pytest.raises(InvalidInput, match=r"unknown role admin\. Roles are: auditor"):
+        keys.create(name="x", roles=["admin"], tenant="acme", policy=policy)
 
 
 def test_a_key_without_a_role_is_refused(keys: KeyFile) -> None:

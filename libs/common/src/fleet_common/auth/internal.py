@@ -70,13 +70,14 @@ class InternalSigner:
 
     @staticmethod
     def _claims(principal: Principal, audience: str, now: float) -> dict[str, Any]:
+        bound = {} if principal.scopes is None else {"scope": " ".join(sorted(principal.scopes))}
         return {
             "iss": ISSUER,
             "aud": audience,
             "sub": principal.subject,
             "tenant": principal.tenant,
             "roles": sorted(principal.roles),
-            "scope": " ".join(sorted(principal.scopes)),
+            **bound,
             "iat": int(now),
             "nbf": int(now),
             "exp": int(now) + LIFETIME_S,
@@ -108,7 +109,7 @@ class InternalVerifier:
             subject=claims["sub"],
             tenant=claims["tenant"],
             roles=frozenset(claims["roles"]),
-            scopes=frozenset(claims["scope"].split()),
+            scopes=frozenset(claims["scope"].split()) if "scope" in claims else None,
             kind="internal",
         )
         self._verified[digest] = (float(claims["exp"]), principal)
@@ -125,7 +126,8 @@ class InternalVerifier:
         now = self._now()
         if not all(isinstance(claims.get(name), int) for name in ("exp", "nbf", "iat")):
             return None
-        if not all(isinstance(claims.get(name), str) for name in ("sub", "tenant", "scope")):
+        texts = ("sub", "tenant", *(["scope"] if "scope" in claims else []))
+        if not all(isinstance(claims.get(name), str) for name in texts):
             return None
         timely = claims["nbf"] - _LEEWAY_S <= now < claims["exp"] <= now + LIFETIME_S + _LEEWAY_S
         meant_for_us = claims.get("iss") == ISSUER and claims.get("aud") == self._audience

@@ -22,7 +22,7 @@ from typing import Any
 
 from fleet_common.auth.principal import Principal
 from fleet_common.errors import InvalidInput, NotFound
-from fleet_common.policy import ROLES, scopes_of
+from fleet_common.policy import BUILT_IN, Policy
 
 PREFIX = "fleet_"
 _RECHECK_S = 1.0
@@ -53,7 +53,6 @@ class KeyRecord:
             subject=f"key:{self.id}",
             tenant=self.tenant,
             roles=frozenset(self.roles),
-            scopes=scopes_of(self.roles),
             kind="key",
         )
 
@@ -81,18 +80,24 @@ class KeyFile:
         self._records: dict[str, KeyRecord] = {}
 
     def create(
-        self, *, name: str, roles: Sequence[str], tenant: str, expires: datetime | None = None
+        self,
+        *,
+        name: str,
+        roles: Sequence[str],
+        tenant: str,
+        expires: datetime | None = None,
+        policy: Policy = BUILT_IN,
     ) -> NewKey:
-        """Add a key and return it; only its hash is stored.
+        """Add a key whose roles `policy` knows, and return it; only its hash is stored.
 
         Raises:
             InvalidInput: a role is unknown.
         """
-        unknown = sorted(set(roles) - set(ROLES))
+        unknown = sorted(set(roles) - set(policy.roles))
         if unknown or not roles:
             raise InvalidInput(
                 f"unknown role {', '.join(unknown) or '(none given)'}",
-                hint=f"Roles are: {', '.join(ROLES)}",
+                hint=f"Roles are: {', '.join(policy.roles)}",
             )
         key_id, secret = secrets.token_hex(4), secrets.token_urlsafe(32)
         text = f"{PREFIX}{key_id}_{secret}"

@@ -16,12 +16,12 @@ class Principal:
         subject: stable name of the caller, such as `key:ab12cd34` or an OAuth `sub`.
         tenant: slug of the tenant whose data the caller may touch.
         roles: names the policy knows; unknown names grant nothing.
-        scopes: what the roles grant, already narrowed by the credential.
+        scopes: upper bound that the credential itself sets, whatever the roles grant; None for no bound.
         kind: the credential that proved the caller.
     """
 
     subject: str
     tenant: str
     roles: frozenset[str]
-    scopes: frozenset[str]
     kind: CredentialKind
+    scopes: frozenset[str] | None = None

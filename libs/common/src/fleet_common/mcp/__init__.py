@@ -1,6 +1,6 @@
 """The MCP side of a service: declare a `Service`, and every door, guard and middleware is the fleet's."""
 
-from fleet_common.mcp.identity import CurrentPrincipal
+from fleet_common.mcp.identity import CurrentGrant, CurrentPrincipal
 from fleet_common.mcp.results import TABLE_SCHEMA, fence, table
 from fleet_common.mcp.runtime import Runtime
 from fleet_common.mcp.service import CurrentDeps, Service
@@ -8,6 +8,7 @@ from fleet_common.mcp.service import CurrentDeps, Service
 __all__ = [
     "TABLE_SCHEMA",
     "CurrentDeps",
+    "CurrentGrant",
     "CurrentPrincipal",
     "Runtime",
     "Service",

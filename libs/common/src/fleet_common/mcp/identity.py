@@ -18,8 +18,12 @@ from fleet_common.auth import Principal
 from fleet_common.auth.internal import InternalVerifier
 from fleet_common.auth.keys import PREFIX, KeyFile
 from fleet_common.errors import Unauthenticated
+from fleet_common.policy import Grant, Role
 
-_principal: ContextVar[Principal | None] = ContextVar("fleet_principal", default=None)
+# The caller of this call and the roles that allow it; the grant is only worked out for tools that ask.
+_acting: ContextVar[tuple[Principal, tuple[Role, ...]] | None] = ContextVar(
+    "fleet_acting", default=None
+)
 
 
 class FleetToken(AccessToken):
@@ -40,7 +44,7 @@ class FleetToken(AccessToken):
             token=hashlib.sha256(text.encode()).hexdigest(),
             client_id=principal.subject,
             subject=principal.subject,
-            scopes=sorted(principal.scopes),
+            scopes=sorted(principal.scopes or ()),
             expires_at=expires_at,
             principal=principal,
         )
@@ -88,23 +92,42 @@ def caller(local: Principal | None) -> Principal | None:
 
 
 @contextmanager
-def acting_as(principal: Principal) -> Iterator[None]:
-    """Make `principal` what `CurrentPrincipal` gives while the block runs."""
-    reset = _principal.set(principal)
+def acting_as(principal: Principal, roles: tuple[Role, ...] = ()) -> Iterator[None]:
+    """Make `principal` what `CurrentPrincipal` gives while the block runs, and `CurrentGrant` what `roles` grant.
+
+    Args:
+        principal: the verified caller.
+        roles: `Decision.roles` of what is being used; without them the grant is empty.
+    """
+    reset = _acting.set((principal, roles))
     try:
         yield
     finally:
-        _principal.reset(reset)
+        _acting.reset(reset)
 
 
-def _require_principal() -> Principal:
-    principal = _principal.get()
-    if principal is None:
+def _require_acting() -> tuple[Principal, tuple[Role, ...]]:
+    acting = _acting.get()
+    if acting is None:
         raise Unauthenticated("this call has no verified caller")
-    return principal
+    return acting
+
+
+def _principal() -> Principal:
+    return _require_acting()[0]
+
+
+def _grant() -> Grant:
+    return Grant.of(*_require_acting())
 
 
 def CurrentPrincipal() -> Principal:  # noqa: N802 - a dependency reads like FastMCP's CurrentContext()
     """Return the dependency that gives a tool its verified caller; it never shows in the tool's schema."""
     # Any: Depends returns a marker that FastMCP replaces by the value before the tool runs.
-    return cast(Principal, cast(Any, Depends(_require_principal)))
+    return cast(Principal, cast(Any, Depends(_principal)))
+
+
+def CurrentGrant() -> Grant:  # noqa: N802 - as above
+    """Return the dependency that gives a tool how far its caller reaches: rows, repositories, namespaces, masks."""
+    # Any: as above.
+    return cast(Grant, cast(Any, Depends(_grant)))

@@ -45,7 +45,7 @@ from fleet_common.errors import (
 )
 from fleet_common.mcp.identity import acting_as, caller
 from fleet_common.metrics import Metrics
-from fleet_common.policy import Target, decide
+from fleet_common.policy import REGISTRY_ROLE, PolicyFile, Role, Target, decide
 
 log = structlog.get_logger()
 
@@ -72,11 +72,15 @@ class FleetMiddleware(Middleware):
         *,
         tools: Mapping[str, ToolFacts],
         read_scope: str,
+        listed_as: Callable[[str], str],
+        policy: PolicyFile,
         metrics: Metrics,
         local_principal: Principal | None,
     ) -> None:
         self._tools = tools
         self._read_scope = read_scope
+        self._listed_as = listed_as
+        self._policy = policy
         self._metrics = metrics
         self._local = local_principal
 
@@ -113,9 +117,10 @@ class FleetMiddleware(Middleware):
         facts = self._tools.get(name)
         if facts is None:
             raise UnknownTool(name)
-        known = self._allow(principal, Target("tool", name, facts.scope), UnknownTool(name))
+        target = Target("tool", name, facts.scope)
+        known, roles = self._allow(principal, target, UnknownTool(name))
         seconds = _timeout_s(context) or facts.timeout_s
-        with acting_as(known), deadline(seconds):
+        with acting_as(known, roles), deadline(seconds):
             scope = asyncio.timeout(seconds)
             try:
                 async with scope:
@@ -131,12 +136,11 @@ class FleetMiddleware(Middleware):
         call_next: CallNext[mcp_types.ListToolsRequest, Sequence[Tool]],
     ) -> Sequence[Tool]:
         """Return only what the caller may call: what is listed and what is callable are the same."""
-        principal = caller(self._local)
         return [
             tool
             for tool in await call_next(context)
             if (facts := self._tools.get(tool.name)) is not None
-            and decide(principal, Target("tool", tool.name, facts.scope)).allowed
+            and self._shows(Target("tool", tool.name, facts.scope))
         ]
 
     async def on_list_resources(
@@ -145,7 +149,8 @@ class FleetMiddleware(Middleware):
         call_next: CallNext[mcp_types.ListResourcesRequest, Sequence[Resource]],
     ) -> Sequence[Resource]:
         """Return the resources the caller may read."""
-        return await call_next(context) if self._may_read() else []
+        found = await call_next(context)
+        return [each for each in found if self._shows(self._resource(str(each.uri)))]
 
     async def on_list_resource_templates(
         self,
@@ -153,7 +158,8 @@ class FleetMiddleware(Middleware):
         call_next: CallNext[mcp_types.ListResourceTemplatesRequest, Sequence[ResourceTemplate]],
     ) -> Sequence[ResourceTemplate]:
         """Return the resource templates the caller may read."""
-        return await call_next(context) if self._may_read() else []
+        found = await call_next(context)
+        return [each for each in found if self._shows(self._resource(each.uri_template))]
 
     async def on_list_prompts(
         self,
@@ -161,7 +167,8 @@ class FleetMiddleware(Middleware):
         call_next: CallNext[mcp_types.ListPromptsRequest, Sequence[Prompt]],
     ) -> Sequence[Prompt]:
         """Return the prompts the caller may use."""
-        return await call_next(context) if self._may_read() else []
+        found = await call_next(context)
+        return [each for each in found if self._shows(self._prompt(each.name))]
 
     async def on_read_resource(
         self,
@@ -169,7 +176,7 @@ class FleetMiddleware(Middleware):
         call_next: CallNext[mcp_types.ReadResourceRequestParams, ResourceResult],
     ) -> ResourceResult:
         """Read a resource as the caller; refusals look like a resource that does not exist."""
-        target = Target("resource", str(context.message.uri), self._read_scope)
+        target = self._resource(self._listed_as(str(context.message.uri)))
         return await self._guarded(target, lambda: call_next(context))
 
     async def on_get_prompt(
@@ -178,18 +185,23 @@ class FleetMiddleware(Middleware):
         call_next: CallNext[mcp_types.GetPromptRequestParams, PromptResult],
     ) -> PromptResult:
         """Render a prompt as the caller; refusals look like a prompt that does not exist."""
-        target = Target("prompt", context.message.name, self._read_scope)
+        target = self._prompt(context.message.name)
         return await self._guarded(target, lambda: call_next(context))
 
     def guarded_completion(self, complete: CompletionHandler) -> CompletionHandler:
-        """Return `complete` for callers who may read; FastMCP runs no middleware hook of its own for it."""
+        """Return `complete` for callers who may use what it completes: FastMCP runs no hook for completion."""
 
         async def handler(
             ref: CompletionReference,
             argument: mcp_types.CompletionArgument,
             context: mcp_types.CompletionContext | None,
         ) -> CompletionValues:
-            if not self._may_read():
+            match ref:
+                case mcp_types.PromptReference():
+                    target = self._prompt(ref.name)
+                case _:
+                    target = self._resource(ref.uri)
+            if not self._shows(target):
                 return None
             found = complete(ref, argument, context)
             return await found if inspect.isawaitable(found) else found
@@ -200,7 +212,7 @@ class FleetMiddleware(Middleware):
         principal = caller(self._local)
         refusal = NotFound(target.kind, target.name)
         try:
-            with acting_as(self._allow(principal, target, refusal)):
+            with acting_as(*self._allow(principal, target, refusal)):
                 return await use()
         except (MCPError, NotFoundError):
             raise  # already in the protocol's own words
@@ -208,16 +220,26 @@ class FleetMiddleware(Middleware):
             error = translate(exc)
             raise MCPError(error.jsonrpc_code, str(error), error.to_dict()) from exc
 
-    def _may_read(self) -> bool:
-        target = Target("resource", "*", self._read_scope)
-        return decide(caller(self._local), target).allowed
+    def _resource(self, uri: str) -> Target:
+        return Target("resource", uri, self._read_scope)
 
-    @staticmethod
-    def _allow(principal: Principal | None, target: Target, refusal: FleetError) -> Principal:
-        """Return the caller when the policy lets it use `target`; else log the rule and raise `refusal`."""
-        decision = decide(principal, target)
+    def _prompt(self, name: str) -> Target:
+        return Target("prompt", name, self._read_scope)
+
+    def _shows(self, target: Target) -> bool:
+        """Return whether a list may show `target`: what the caller may use, and everything to the registry."""
+        principal = caller(self._local)
+        if principal is not None and REGISTRY_ROLE in principal.roles:
+            return True
+        return decide(self._policy.current, principal, target).allowed
+
+    def _allow(
+        self, principal: Principal | None, target: Target, refusal: FleetError
+    ) -> tuple[Principal, tuple[Role, ...]]:
+        """Return the caller and the roles that let it use `target`; else log the rule and raise `refusal`."""
+        decision = decide(self._policy.current, principal, target)
         if decision.allowed and principal is not None:
-            return principal
+            return principal, decision.roles
         log.info(
             "access_denied",
             kind=target.kind,

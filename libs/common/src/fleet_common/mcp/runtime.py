@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from fleet_common.health import Health
 from fleet_common.metrics import Metrics
+from fleet_common.policy import PolicyFile
 from fleet_common.redis import Redis, create_redis
 from fleet_common.settings import ServiceSettings
 
@@ -18,12 +19,14 @@ class Runtime:
 
     Attributes:
         redis: None when no Redis is configured: one process, nothing shared.
+        policy: who may do what, as of now.
     """
 
     service: str
     metrics: Metrics
     health: Health
     redis: Redis | None
+    policy: PolicyFile
 
     @classmethod
     def create(cls, service: str, version: str, settings: ServiceSettings) -> Runtime:
@@ -34,6 +37,7 @@ class Runtime:
             metrics=Metrics(service, version),
             health=Health(),
             redis=create_redis(url.get_secret_value()) if url else None,
+            policy=PolicyFile(settings.policy_file),
         )
 
     @asynccontextmanager
@@ -42,4 +46,5 @@ class Runtime:
         async with AsyncExitStack() as stack:
             if self.redis is not None:
                 stack.push_async_callback(self.redis.aclose, close_connection_pool=True)
+            await stack.enter_async_context(self.policy.followed())
             yield

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
 from fastmcp import FastMCP
+from fastmcp.resources import Resource, ResourceTemplate
 from fastmcp.tools import Tool
 
 from fleet_common.auth import Principal
@@ -60,13 +61,14 @@ def create_server(
         cache_scope="private",
     )
     tools = [server.add_tool(fn) for fn in (*service.tools, fleet_whoami)]
-    for template in service.resources:
-        server.add_resource(template)
+    resources = [server.add_resource(fn) for fn in service.resources]
     for prompt in service.prompts:
         server.add_prompt(prompt)
     middleware = FleetMiddleware(
         tools={tool.name: _facts(tool, service.name, settings) for tool in tools},
         read_scope=f"{service.name}:read",
+        listed_as=_component_of(resources),
+        policy=run.policy,
         metrics=run.metrics,
         local_principal=local_principal,
     )
@@ -86,6 +88,21 @@ def skip_hidden_list(server: FastMCP[Any], tools: list[Tool]) -> None:
     low_level = server._mcp_server  # noqa: SLF001 - FastMCP offers no public way before 4.2
     if low_level.get_tool_input_schema is None:
         low_level.get_tool_input_schema = {tool.name: tool.parameters for tool in tools}.get
+
+
+def _component_of(resources: Sequence[Resource | ResourceTemplate]) -> Callable[[str], str]:
+    """Return what tells the name a URI is listed under: its own, or its template's, the first one that fits.
+
+    So the policy is asked the same question for a list and for a read.
+    """
+    templates = [each for each in resources if isinstance(each, ResourceTemplate)]
+    own = {str(each.uri) for each in resources if isinstance(each, Resource)}
+
+    def name(uri: str) -> str:
+        fitting = (each.uri_template for each in templates if each.matches(uri) is not None)
+        return uri if uri in own else next(fitting, uri)
+
+    return name
 
 
 def _facts(tool: Tool, service: str, settings: ServiceSettings) -> ToolFacts:

@@ -6,8 +6,8 @@ from fastmcp.tools import tool
 from mcp_types import ToolAnnotations
 from pydantic import BaseModel, Field
 
-from fleet_common.auth import Principal
-from fleet_common.mcp.identity import CurrentPrincipal
+from fleet_common.mcp.identity import CurrentGrant
+from fleet_common.policy import Grant
 
 
 class Whoami(BaseModel):
@@ -26,12 +26,13 @@ class Whoami(BaseModel):
         read_only_hint=True, idempotent_hint=True, destructive_hint=False, open_world_hint=False
     ),
 )
-async def fleet_whoami(principal: Principal = CurrentPrincipal()) -> Whoami:
+async def fleet_whoami(grant: Grant = CurrentGrant()) -> Whoami:
     """Show who the fleet takes you for: tenant, roles and scopes. Use it when a tool you expect is missing."""
+    principal = grant.principal
     return Whoami(
         subject=principal.subject,
         tenant=principal.tenant,
         roles=sorted(principal.roles),
-        scopes=sorted(principal.scopes),
+        scopes=sorted(grant.scopes),
         credential=principal.kind,
     )

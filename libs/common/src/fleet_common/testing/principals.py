@@ -1,9 +1,8 @@
-"""Principals as the policy would make them."""
+"""Principals by role."""
 
 from __future__ import annotations
 
 from fleet_common.auth import Principal
-from fleet_common.policy import scopes_of
 
 
 def principal(*roles: str, tenant: str = "demo", subject: str = "key:test0001") -> Principal:
@@ -12,7 +11,6 @@ def principal(*roles: str, tenant: str = "demo", subject: str = "key:test0001") 
         subject=subject,
         tenant=tenant,
         roles=frozenset(roles),
-        scopes=scopes_of(roles),
         kind="key",
     )
 

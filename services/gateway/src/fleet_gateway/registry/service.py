@@ -18,19 +18,18 @@ import structlog
 
 from fleet_common.auth import Principal
 from fleet_common.errors import FleetError, Unavailable, UpstreamFailed
-from fleet_common.policy import ROLES, scopes_of
+from fleet_common.policy import REGISTRY_ROLE
 from fleet_gateway.registry.models import Offer, ServiceState
 from fleet_gateway.routing.client import Forwarder
 from fleet_gateway.routing.models import LISTS, Envelope
 
 log = structlog.get_logger()
 
-# The registry must see every name there is, in no tenant's data: it lists, and calls nothing.
+# Sees every name there is, whatever the policy says, and may call nothing.
 _REGISTRAR = Principal(
     subject="fleet-gateway",
     tenant="",
-    roles=frozenset({"admin"}),
-    scopes=scopes_of(ROLES),
+    roles=frozenset({REGISTRY_ROLE}),
     kind="internal",
 )
 # A gateway that starts with the fleet waits this long for its services; one that starts while a service is
