@@ -49,7 +49,7 @@ async def never() -> None:
 
 async def test_without_checks_a_process_is_ready() -> None:
     report = await Health().report()
-    assert report.to_dict() == {"ok": True, "draining": False, "checks": {}}
+    assert report.to_dict() == {"ok": True, "draining": False, "degraded": [], "checks": {}}
 
 
 async def test_all_checks_passing_is_ready(health: Health) -> None:

@@ -54,14 +54,20 @@ class HealthReport:
     ok: bool
     checks: Mapping[str, CheckResult] = field(default_factory=dict)
     draining: bool = False
+    degraded: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the body of the answer: `{"ok", "draining", "checks": {name: {ok, ms, error}}}`."""
+        """Return the body of the answer: `{"ok", "draining", "degraded": [], "checks": {name: {ok, ms, error}}}`."""
         checks = {
             name: {"ok": result.ok, "ms": result.ms, "error": result.error}
             for name, result in self.checks.items()
         }
-        return {"ok": self.ok, "draining": self.draining, "checks": checks}
+        return {
+            "ok": self.ok,
+            "draining": self.draining,
+            "degraded": list(self.degraded),
+            "checks": checks,
+        }
 
 
 class Health:
@@ -69,12 +75,14 @@ class Health:
 
     Attributes:
         draining: set it at shutdown; readiness turns false at once, whatever the checks say.
+        degraded: what works only in part; shown in every report, without a say in readiness.
     """
 
     def __init__(
         self, checks: Iterable[Check] = (), *, cache_s: float = 1.0, clock: Clock = time.monotonic
     ) -> None:
         self.draining = False
+        self.degraded: set[str] = set()
         self._checks = tuple(checks)
         self._cache_s = cache_s
         self._clock = clock
@@ -98,7 +106,7 @@ class Health:
     async def report(self) -> HealthReport:
         """Return readiness: every check passed within its deadline, and we are not draining."""
         if self.draining:
-            return HealthReport(ok=False, checks=self._results, draining=True)
+            return self._report(ok=False)
         # A lock, not a shared task: when the caller that probes goes away, the next one takes over.
         async with self._probing:
             if self._clock() >= self._fresh_until:
@@ -107,15 +115,16 @@ class Health:
                 self._fresh_until = self._clock() + kept_s
         ok = self._all_ok()
         self._started = self._started or ok
-        return HealthReport(
-            ok=ok and not self.draining, checks=self._results, draining=self.draining
-        )
+        return self._report(ok=ok and not self.draining)
 
     async def startup(self) -> HealthReport:
         """Return readiness until it has been ok once, and ok ever after."""
         if self._started:
-            return HealthReport(ok=True, checks=self._results, draining=self.draining)
+            return self._report(ok=True)
         return await self.report()
+
+    def _report(self, *, ok: bool) -> HealthReport:
+        return HealthReport(ok, self._results, self.draining, tuple(sorted(self.degraded)))
 
     def _all_ok(self) -> bool:
         return all(result.ok for result in self._results.values())

@@ -35,5 +35,7 @@ def create_redis(url: str, *, timeout_s: float = _TIMEOUT_S) -> Redis:
         socket_connect_timeout=timeout_s,
         retry=Retry(NoBackoff(), 0),
         health_check_interval=30,
+        # Its default looks up redis-py's version on disk for each connection, in the event loop.
+        driver_info=None,
     )
     return _Redis(connection_pool=pool)

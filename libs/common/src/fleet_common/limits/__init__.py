@@ -1,0 +1,7 @@
+"""Rate limits and daily quotas: exact across replicas through Redis, this replica's share while Redis is away."""
+
+from fleet_common.limits.buckets import Bucket, Plan, Verdict
+from fleet_common.limits.limiter import Limiter
+from fleet_common.limits.replicas import Replicas
+
+__all__ = ["Bucket", "Limiter", "Plan", "Replicas", "Verdict"]
