@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 from uuid import uuid4
 
@@ -14,9 +16,10 @@ from mcp import MCPError
 
 from fleet_cli.testing import PostgresServer
 from fleet_common.errors import Unavailable
+from fleet_common.mcp import Runtime
 from fleet_common.mcp.server import create_server
-from fleet_common.mcp.service import Runtime
-from fleet_common.testing import admin, viewer
+from fleet_common.policy import Policy, PolicyFile
+from fleet_common.testing import admin, principal, viewer
 from fleet_data.server import SERVICE, open_deps
 from fleet_data.settings import Settings
 
@@ -243,3 +246,29 @@ def _shut(server: PostgresServer, name: str) -> None:
 
 def _open(server: PostgresServer, name: str) -> None:
     server.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
+
+
+async def test_a_caller_is_kept_to_the_rows_and_fields_of_its_roles(
+    seeded_url: str, make_settings: Callable[..., Settings]
+) -> None:
+    settings = make_settings(seeded_url)
+    role = {"scopes": ["data:read"], "max_rows": 3, "masks": ["email"]}
+    blind = {**role, "masks": []}
+    policy = Policy.model_validate({"version": 1, "roles": {"masked": role, "counted": blind}})
+    runtime = replace(Runtime.create("data", "0", settings), policy=PolicyFile.fixed(policy))
+    answers = {}
+    for name in policy.roles:
+        server = create_server(SERVICE, settings, runtime=runtime, local_principal=principal(name))
+        async with Client(server) as client:
+            found = await client.call_tool("crm_search", {"object": "contact"})
+            ids = [row[0] for row in rows(found)]
+            assert len(ids) == 3
+            with pytest.raises(ToolError, match="at most 3 records at once"):
+                await client.call_tool(
+                    "crm_get", {"object": "contact", "ids": [*ids, str(uuid4())]}
+                )
+            sql = {"sql": "SELECT email FROM crm.contacts", "max_rows": 1000}
+            answers[name] = await client.call_tool("db_query", sql, raise_on_error=False)
+    assert len(rows(answers["counted"])) == 3
+    assert answers["masked"].is_error
+    assert answers["masked"].content[0].text.startswith("permission_denied: SQL would show fields")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,6 +17,7 @@ from fleet_common.auth.keys import KeyFile
 from fleet_common.mcp import Runtime
 from fleet_common.mcp.app import create_app
 from fleet_common.mcp.server import create_server
+from fleet_common.policy import Policy, PolicyFile
 from fleet_common.testing import serving, viewer
 from fleet_devops.server import INSTRUCTIONS, SERVICE
 from fleet_devops.settings import DevopsSettings
@@ -101,6 +102,27 @@ async def test_an_upstream_that_is_away_is_a_coded_error(
     assert result.is_error
     assert result.meta is not None
     assert result.meta["fleet/error"]["code"] == code
+
+
+async def test_a_caller_is_kept_to_the_repositories_and_namespaces_of_its_roles() -> None:
+    role = {"scopes": ["devops:read"], "repositories": ["acme/site"], "namespaces": ["shop"]}
+    policy = Policy.model_validate({"version": 1, "roles": {"viewer": role}})
+    runtime = replace(Runtime.create("devops", "0", AWAY), policy=PolicyFile.fixed(policy))
+    server = create_server(SERVICE, AWAY, runtime=runtime, local_principal=viewer())
+    asked = [
+        ("gh_repo_get", {"owner": "acme", "repo": "site"}, "unavailable"),
+        ("gh_repo_get", {"owner": "acme", "repo": "payroll"}, "not_found"),
+        ("gh_issue_list", {"owner": "other", "repo": "site"}, "not_found"),
+        ("k8s_list", {"kind": "pods", "namespace": "shop"}, "not_configured"),
+        ("k8s_list", {"kind": "pods", "namespace": "kube-system"}, "not_found"),
+        ("k8s_list", {"kind": "pods"}, "not_found"),
+        ("mon_query", {"promql": "up"}, "permission_denied"),
+    ]
+    async with Client(server) as client:
+        for tool, arguments, code in asked:
+            result = await client.call_tool(tool, arguments, raise_on_error=False)
+            assert result.meta is not None
+            assert result.meta["fleet/error"]["code"] == code, (tool, arguments)
 
 
 def test_the_instructions_fit_what_clients_read() -> None:

@@ -62,9 +62,3 @@ def test_the_whole_cluster_needs_every_namespace() -> None:
         False,
     )
     assert (some.reaches_namespace(None), every.reaches_namespace(None)) == (False, True)
-
-
-def test_a_mask_hides_a_field_everywhere_or_on_one_kind_of_record() -> None:
-    masked = grant({"masks": ["phone", "contact.email"]})
-    asked = [("contact", "phone"), ("lead", "phone"), ("contact", "email"), ("lead", "email")]
-    assert [masked.hides(*each) for each in asked] == [True, True, True, False]

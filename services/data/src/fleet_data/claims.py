@@ -27,10 +27,12 @@ class Caller:
     Attributes:
         tenant: slug such as `demo`; row security lets through only rows of it.
         subject: who, such as `key:ab12cd34`; recorded beside every change.
+        masks: fields this caller may not see, as `email` or `contact.email`.
     """
 
     tenant: str
     subject: str
+    masks: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         """Refuse what could not be a tenant.

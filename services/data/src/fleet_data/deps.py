@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from fleet_common.auth import Principal
-from fleet_common.mcp import CurrentDeps, CurrentPrincipal
+from fleet_common.mcp import CurrentDeps, CurrentGrant
+from fleet_common.policy import Grant
 from fleet_data.claims import Caller
 from fleet_data.crm.service import Crm
 from fleet_data.query.service import Queries
@@ -31,6 +31,7 @@ def get_queries(deps: Deps = CurrentDeps()) -> Queries:
     return deps.queries
 
 
-def get_caller(principal: Principal = CurrentPrincipal()) -> Caller:
+def get_caller(grant: Grant = CurrentGrant()) -> Caller:
     """Return on whose behalf the call runs; the tenant comes from the credential and from nowhere else."""
-    return Caller(tenant=principal.tenant, subject=principal.subject)
+    who = grant.principal
+    return Caller(tenant=who.tenant, subject=who.subject, masks=grant.masks)

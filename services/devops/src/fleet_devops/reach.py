@@ -1,7 +1,7 @@
 """What a caller may reach: the one place that decides about a repository or a namespace, for every tool.
 
-Limits are globs from the settings today. What lies outside looks like what does not exist, so that a caller
-cannot learn names by asking.
+The settings bound the service as a whole, the policy each caller within that. What lies outside looks like what does
+not exist, so that a caller cannot learn names by asking.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from fnmatch import fnmatchcase
 
 import structlog
 
-from fleet_common.auth import Principal
 from fleet_common.errors import NotFound, PermissionDenied
+from fleet_common.policy import Grant
 
 log = structlog.get_logger()
 
@@ -38,30 +38,30 @@ class NamespaceRef:
 
 @dataclass(frozen=True, slots=True)
 class Reach:
-    """Decides by globs, case-insensitive for repositories as GitHub is.
+    """Decides by the service's own globs and by those of each caller.
 
     Attributes:
-        repos: `owner/name` globs.
+        repos: `owner/name` globs, case-insensitive as GitHub is.
         namespaces: namespace globs.
     """
 
     repos: Sequence[str]
     namespaces: Sequence[str]
 
-    def repository(self, principal: Principal, owner: str, name: str) -> RepoRef:
-        """Return the repository, once it is known that `principal` may reach it.
+    def repository(self, grant: Grant, owner: str, name: str) -> RepoRef:
+        """Return the repository, once it is known that the caller may reach it.
 
         Raises:
             NotFound: it is outside the limits, which looks the same as not being there.
         """
         ref = RepoRef(owner, name)
         allowed = any(fnmatchcase(str(ref).lower(), glob.lower()) for glob in self.repos)
-        if not allowed:
-            raise _refusal(principal, "repository", str(ref))
+        if not (allowed and grant.reaches_repository(str(ref))):
+            raise _refusal(grant, "repository", str(ref))
         return ref
 
-    def namespace(self, principal: Principal, name: str | None) -> NamespaceRef:
-        """Return the namespace, once it is known that `principal` may reach it.
+    def namespace(self, grant: Grant, name: str | None) -> NamespaceRef:
+        """Return the namespace, once it is known that the caller may reach it.
 
         The whole cluster (None) is within reach only when every namespace is.
 
@@ -69,23 +69,22 @@ class Reach:
             NotFound: it is outside the limits, which looks the same as not being there.
         """
         allowed = name is not None and any(fnmatchcase(name, glob) for glob in self.namespaces)
-        if not allowed and "*" not in self.namespaces:
-            raise _refusal(principal, "namespace", name or "*")
+        if not (allowed or "*" in self.namespaces) or not grant.reaches_namespace(name):
+            raise _refusal(grant, "namespace", name or "*")
         return NamespaceRef(name)
 
-    def metrics(self, principal: Principal) -> None:
-        """Return when `principal` may ask for any metric: a PromQL text can name every namespace.
+    def metrics(self, grant: Grant) -> None:
+        """Return when the caller may ask for any metric: a PromQL text can name every namespace.
 
         Raises:
             PermissionDenied: the limits leave out some namespace.
         """
-        if "*" not in self.namespaces:
-            log.info("reach_denied", kind="metrics", name="*", subject=principal.subject)
+        if "*" not in self.namespaces or not grant.reaches_namespace(None):
+            log.info("reach_denied", kind="metrics", name="*", subject=grant.principal.subject)
             raise PermissionDenied("metrics span namespaces that are outside your limits")
 
 
-def _refusal(principal: Principal, kind: str, name: str) -> NotFound:
-    log.info(
-        "reach_denied", kind=kind, name=name, subject=principal.subject, tenant=principal.tenant
-    )
+def _refusal(grant: Grant, kind: str, name: str) -> NotFound:
+    who = grant.principal
+    log.info("reach_denied", kind=kind, name=name, subject=who.subject, tenant=who.tenant)
     return NotFound(kind, name)

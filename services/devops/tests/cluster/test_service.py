@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from fleet_common.errors import InvalidInput, NotFound, UpstreamFailed
-from fleet_common.testing import admin
+from fleet_common.testing import granted
 from fleet_devops.cluster.client import KubeClient
 from fleet_devops.cluster.service import Cluster, Listing
 from fleet_devops.reach import Reach
@@ -15,7 +15,7 @@ from fleet_devops.reach import Reach
 if TYPE_CHECKING:
     from services.devops.tests.cluster.conftest import TableServer
 
-CALLER = admin()
+CALLER = granted()
 
 
 async def pods(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from fleet_common.errors import InvalidInput, NotFound, PayloadTooLarge, UpstreamFailed
-from fleet_common.testing import admin
+from fleet_common.testing import granted
 from fleet_devops.errors import Moved, NotText
 from fleet_devops.github.client import GitHubClient
 from fleet_devops.github.service import GitHub, IssueFilter, IssuePage
@@ -17,7 +17,7 @@ from fleet_devops.reach import Reach
 if TYPE_CHECKING:
     from services.devops.tests.github.conftest import FaultProxy
 
-CALLER = admin()
+CALLER = granted()
 ALL = IssueFilter(state="all")
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from fleet_common.errors import InvalidInput, PermissionDenied
-from fleet_common.testing import viewer
+from fleet_common.testing import granted
 from fleet_devops.errors import NoMonitoring
 from fleet_devops.monitoring.models import Answer, Series
 from fleet_devops.monitoring.service import Found, Metrics, Monitoring, Question
@@ -25,7 +25,7 @@ ALL = Reach((), ("*",))
 
 async def query(metrics: Metrics | None, reach: Reach = ALL, **question: Any) -> Found:
     monitoring = Monitoring(metrics, reach, now=lambda: NOW)
-    return await monitoring.query(viewer(), Question("up", **question))
+    return await monitoring.query(granted(), Question("up", **question))
 
 
 def answer(*values: float) -> Answer:

@@ -63,10 +63,6 @@ class Grant:
         """Return whether a namespace is within reach; None is the whole cluster, which needs the glob `*`."""
         return "*" in self.namespaces if name is None else bool(first_match(self.namespaces, name))
 
-    def hides(self, of: str, field: str) -> bool:
-        """Return whether the field of that kind of record is masked."""
-        return field in self.masks or f"{of}.{field}" in self.masks
-
 
 def _union(globs: Iterable[tuple[str, ...]]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(glob for each in globs for glob in each))

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 
-from fleet_common.errors import InvalidInput
+from fleet_common.errors import InvalidInput, PermissionDenied
 
 ObjectName = Literal["contact", "company", "deal", "lead", "activity", "note", "task"]
 FieldKind = Literal[
@@ -57,6 +57,7 @@ class FieldDef:
         listed: crm_search returns it unless told which fields to return.
         searched: `query` of crm_search looks into it.
         free_text: people outside wrote it, so it is fenced as untrusted in answers.
+        masked: this caller may neither see its values nor learn them by searching, sorting or setting.
         choices: the allowed values of an enum.
         refers_to: the object an id belongs to.
         most: longest text, in characters.
@@ -71,6 +72,7 @@ class FieldDef:
     listed: bool = False
     searched: bool = False
     free_text: bool = False
+    masked: bool = False
     choices: tuple[str, ...] = ()
     refers_to: ObjectName | Literal["user"] | None = None
     most: int = 300
@@ -105,6 +107,26 @@ class ObjectDef:
             raise InvalidInput(
                 f"{self.name} has no field {name[:60]!r}", hint=f"Fields: {', '.join(self.fields)}"
             ) from None
+
+    def usable(self, name: str) -> FieldDef:
+        """Return a field by name, for anything that would tell something about its values.
+
+        Raises:
+            InvalidInput: there is none of that name.
+            PermissionDenied: it is masked.
+        """
+        field = self.field(name)
+        if field.masked:
+            raise PermissionDenied(
+                f"{name} of {self.name} is masked for your roles: it cannot be searched, sorted by or set"
+            )
+        return field
+
+    def masking(self, names: frozenset[str]) -> ObjectDef:
+        """Return the object as callers have it for whom `names`, as `email` or `contact.email`, are masked."""
+        hidden = [n for n in self.fields if n in names or f"{self.name}.{n}" in names]
+        masked = {n: replace(self.fields[n], masked=True, searched=False) for n in hidden}
+        return replace(self, fields={**self.fields, **masked}) if masked else self
 
     @property
     def writable(self) -> tuple[FieldDef, ...]:

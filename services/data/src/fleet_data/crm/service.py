@@ -8,7 +8,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol
 from uuid import UUID
 
-from fleet_common.errors import InvalidInput
+from fleet_common.errors import InvalidInput, PermissionDenied
 from fleet_common.idempotency import KeyedCall, once
 from fleet_data.claims import Caller
 from fleet_data.crm.cursor import CursorSigner
@@ -29,6 +29,7 @@ from fleet_data.ids import uuid7
 
 _UPSERT = "crm_upsert"
 _RELEVANCE = "relevance"
+MASK = "***"
 
 
 class Store(Protocol):
@@ -86,9 +87,14 @@ class Crm:
 
         Raises:
             InvalidInput: a name or value is wrong, or the cursor belongs to another question.
+            PermissionDenied: a condition, the sort field or all that `query` looks into is masked.
         """
-        of = OBJECTS[name]
+        of = OBJECTS[name].masking(caller.masks)
         chosen = _chosen(of, fields)
+        if query and not any(field.searched for field in of.fields.values()):
+            raise PermissionDenied(
+                f"all that a query looks into is masked in {name} for your roles"
+            )
         question = _question(caller, name, query, where, sort)
         search = Search(
             of=of,
@@ -101,7 +107,7 @@ class Crm:
         )
         rows, end = await self._store.search(caller, search)
         following = self._cursors.write(end, question=question) if end else None
-        return Page(tuple(field.name for field in chosen), rows, following)
+        return Page(tuple(field.name for field in chosen), _shown(chosen, rows), following)
 
     async def get(
         self,
@@ -112,12 +118,12 @@ class Crm:
         fields: Sequence[str] | None = None,
     ) -> Found:
         """Return records in the order of `ids`, and the ids that are not there."""
-        of = OBJECTS[name]
+        of = OBJECTS[name].masking(caller.masks)
         chosen = _chosen(of, fields) if fields else tuple(of.fields.values())
         by_id = await self._store.get(caller, of, chosen, ids)
         wanted = list(dict.fromkeys(str(id_) for id_ in ids))
         rows = [by_id[id_] for id_ in wanted if id_ in by_id]
-        page = Page(tuple(field.name for field in chosen), rows)
+        page = Page(tuple(field.name for field in chosen), _shown(chosen, rows))
         return Found(page, [id_ for id_ in wanted if id_ not in by_id])
 
     async def upsert(
@@ -144,15 +150,17 @@ class Crm:
 
         Raises:
             InvalidInput: `match_on` is not a unique field of the object.
+            PermissionDenied: a record or `match_on` names a masked field.
             KeyReused: the key was used with other arguments.
             UnknownTenant: the tenant has no CRM.
         """
-        of = OBJECTS[name]
+        of = OBJECTS[name].masking(caller.masks)
         if match_on not in ("id", *of.match_on):
             raise InvalidInput(
                 f"{name} cannot be matched on {match_on[:60]!r}",
                 hint=f"Use {', '.join(('id', *of.match_on))}",
             )
+        of.usable(match_on)
         call = Upsert(of, records, match_on, if_version, dry_run=dry_run, change_set=uuid7())
         keep = not dry_run
         async with self._store.changing(caller, change_set=call.change_set, keep=keep) as changes:
@@ -176,6 +184,7 @@ class Crm:
         of = OBJECTS.get(name)
         if of is None:
             raise InvalidInput(f"no object {name[:60]!r}", hint=f"Objects: {', '.join(OBJECTS)}")
+        of = of.masking(caller.masks)
         schema = {
             "object": of.name,
             "about": of.about,
@@ -194,6 +203,16 @@ def _chosen(of: ObjectDef, names: Sequence[str] | None) -> tuple[FieldDef, ...]:
     return tuple(field for field in of.fields.values() if field.listed)
 
 
+def _shown(fields: Sequence[FieldDef], rows: Sequence[tuple[Any, ...]]) -> Sequence[Sequence[Any]]:
+    """Return the rows with every value of a masked field hidden, also the missing ones."""
+    if not any(field.masked for field in fields):
+        return rows
+    return [
+        [MASK if field.masked else value for field, value in zip(fields, row, strict=True)]
+        for row in rows
+    ]
+
+
 def _order(of: ObjectDef, sort: str | None, query: str | None) -> Order:
     if sort is None:
         return Order(None if query else of.fields["id"], descending=True)
@@ -201,7 +220,7 @@ def _order(of: ObjectDef, sort: str | None, query: str | None) -> Order:
         if query is None:
             raise InvalidInput("sort by relevance needs a query")
         return Order(None, descending=True)
-    return Order(of.field(sort.removeprefix("-")), descending=sort.startswith("-"))
+    return Order(of.usable(sort.removeprefix("-")), descending=sort.startswith("-"))
 
 
 def _question(
@@ -219,6 +238,7 @@ def _described(field: FieldDef) -> dict[str, Any]:
         "required": field.required or None,
         "default": field.default,
         "read_only": True if not field.writable else None,
+        "masked": field.masked or None,
         "choices": list(field.choices) or None,
         "refers_to": field.refers_to,
     }

@@ -11,8 +11,10 @@ from fastmcp.tools import ToolResult, tool
 from mcp_types import ToolAnnotations
 from pydantic import Field, WithJsonSchema
 
-from fleet_common.mcp import TABLE_SCHEMA, fence, table
+from fleet_common.errors import InvalidInput
+from fleet_common.mcp import TABLE_SCHEMA, CurrentGrant, fence, table
 from fleet_common.mcp.params import Cursor, DryRun, Fields, IdempotencyKey, Limit
+from fleet_common.policy import Grant
 from fleet_data.claims import Caller
 from fleet_data.crm.models import Filter, ObjectName, Operator, Page, Upserted
 from fleet_data.crm.objects import OBJECTS
@@ -64,6 +66,7 @@ async def crm_search(  # noqa: PLR0917 - parameters of a tool are named
     ] = None,
     limit: Limit = 50,
     cursor: Cursor = None,
+    grant: Grant = CurrentGrant(),
     caller: Caller = Depends(get_caller),
     crm: Crm = Depends(get_crm),
 ) -> ToolResult:
@@ -79,7 +82,7 @@ async def crm_search(  # noqa: PLR0917 - parameters of a tool are named
         where=filter,
         fields=fields,
         sort=sort,
-        limit=limit,
+        limit=grant.rows(limit),
         cursor=cursor,
     )
     more = page.next_cursor is not None
@@ -92,10 +95,11 @@ async def crm_search(  # noqa: PLR0917 - parameters of a tool are named
 
 
 @tool(title="Read CRM records", annotations=_READS, output_schema=TABLE_SCHEMA, tags={"crm"})
-async def crm_get(
+async def crm_get(  # noqa: PLR0917 - parameters of a tool are named
     object: ObjectParam,  # noqa: A002 - the name callers know
     ids: Annotated[list[UUID], Field(min_length=1, max_length=100, description="1 to 100 ids.")],
     fields: Fields = None,
+    grant: Grant = CurrentGrant(),
     caller: Caller = Depends(get_caller),
     crm: Crm = Depends(get_crm),
 ) -> ToolResult:
@@ -103,6 +107,9 @@ async def crm_get(
 
     Ids that do not exist, or that this caller may not see, are listed in `missing_ids`. Changes nothing.
     """
+    most = grant.rows(len(ids))
+    if most < len(ids):
+        raise InvalidInput(f"ids: your roles read at most {most} records at once")
     found = await crm.get(caller, object, ids, fields=fields)
     return table(
         found.page.columns,

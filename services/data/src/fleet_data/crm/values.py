@@ -77,7 +77,7 @@ def _require(of: ObjectDef, values: Mapping[str, Scalar]) -> None:
 
 
 def _writable(of: ObjectDef, name: str) -> FieldDef:
-    field = of.field(name)
+    field = of.usable(name)
     if not field.writable:
         raise InvalidInput(f"{name} cannot be set")
     return field

@@ -9,7 +9,9 @@ from fastmcp.tools import ToolResult, tool
 from mcp_types import ToolAnnotations
 from pydantic import Field
 
-from fleet_common.mcp import TABLE_SCHEMA, table
+from fleet_common.errors import PermissionDenied
+from fleet_common.mcp import TABLE_SCHEMA, CurrentGrant, table
+from fleet_common.policy import Grant
 from fleet_data.claims import Caller
 from fleet_data.deps import get_caller, get_queries
 from fleet_data.query.models import Answer, Param
@@ -43,6 +45,7 @@ async def db_query(  # noqa: PLR0917 - parameters of a tool are named
     format: Annotated[  # noqa: A002 - the name callers know
         Literal["rows", "csv"], Field(description="rows: JSON arrays; csv: text with a header.")
     ] = "rows",
+    grant: Grant = CurrentGrant(),
     caller: Caller = Depends(get_caller),
     queries: Queries = Depends(get_queries),
 ) -> ToolResult:
@@ -51,7 +54,11 @@ async def db_query(  # noqa: PLR0917 - parameters of a tool are named
     Only the caller's own rows are visible. Results are cut at `max_rows` and 256 kB, and `truncated` says so; push
     filtering and aggregation into the SQL. Changes nothing.
     """
-    answer = await queries.run(caller, sql, params, max_rows=max_rows)
+    if caller.masks:
+        raise PermissionDenied(
+            "SQL would show fields that are masked for your roles", hint="Use crm_search or crm_get"
+        )
+    answer = await queries.run(caller, sql, params, max_rows=grant.rows(max_rows))
     return _as_csv(answer) if format == "csv" else _as_rows(answer)
 
 

@@ -9,8 +9,8 @@ from typing import Any, Protocol, TypeVar
 from pydantic import ValidationError
 from pydantic_core import from_json
 
-from fleet_common.auth import Principal
 from fleet_common.errors import InvalidInput, NotFound, UpstreamFailed
+from fleet_common.policy import Grant
 from fleet_devops import cursors
 from fleet_devops.cluster.kinds import built_in
 from fleet_devops.cluster.models import (
@@ -77,7 +77,7 @@ class Cluster:
 
     async def list_kind(
         self,
-        principal: Principal,
+        grant: Grant,
         kind: str,
         namespace: str | None,
         *,
@@ -87,7 +87,7 @@ class Cluster:
         cursor: str | None,
     ) -> Listing:
         """Return one page of a kind: in one namespace, or in all when `namespace` is None."""
-        where = self._reach.namespace(principal, namespace)
+        where = self._reach.namespace(grant, namespace)
         resource = await self._resource(kind)
         if where.name and not resource.namespaced:
             raise InvalidInput(f"{resource.kind} belongs to no namespace: leave namespace out")
@@ -105,10 +105,10 @@ class Cluster:
         return _listing(_table(body), across=across, question=question)
 
     async def get_object(
-        self, principal: Principal, kind: str, name: str, namespace: str | None
+        self, grant: Grant, kind: str, name: str, namespace: str | None
     ) -> dict[str, Any]:
         """Return one object, with what must not be shown already gone."""
-        where = self._reach.namespace(principal, namespace)
+        where = self._reach.namespace(grant, namespace)
         resource = await self._resource(kind)
         if resource.namespaced != (where.name is not None):
             wrong = "needs a namespace" if resource.namespaced else "belongs to no namespace"

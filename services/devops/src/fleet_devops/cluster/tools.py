@@ -10,10 +10,10 @@ from fastmcp.tools import ToolResult, tool
 from mcp_types import ToolAnnotations
 from pydantic_core import to_json
 
-from fleet_common.auth import Principal
-from fleet_common.mcp import CurrentPrincipal
+from fleet_common.mcp import CurrentGrant
 from fleet_common.mcp.params import Cursor, Fields, Limit
 from fleet_common.mcp.results import TABLE_SCHEMA, table
+from fleet_common.policy import Grant
 from fleet_devops.answers import MAX_TEXT_CHARS, document, schema_of
 from fleet_devops.cluster.models import (
     FieldSelector,
@@ -44,19 +44,19 @@ async def k8s_list(
     limit: Limit = 50,
     cursor: Cursor = None,
     cluster: Cluster = Depends(get_cluster),
-    principal: Principal = CurrentPrincipal(),
+    grant: Grant = CurrentGrant(),
 ) -> ToolResult:
     """List the objects of one kind in the Kubernetes cluster, in the columns that kubectl shows.
 
     Narrow with selectors rather than paging through everything; use k8s_get for one object in full.
     """
     page = await cluster.list_kind(
-        principal,
+        grant,
         kind,
         namespace,
         selector=selector,
         field_selector=field_selector,
-        limit=limit,
+        limit=grant.rows(limit),
         cursor=cursor,
     )
     return table(
@@ -76,13 +76,13 @@ async def k8s_get(
     namespace: Namespace = None,
     fields: Fields = None,
     cluster: Cluster = Depends(get_cluster),
-    principal: Principal = CurrentPrincipal(),
+    grant: Grant = CurrentGrant(),
 ) -> ToolResult:
     """Read one object of the Kubernetes cluster as JSON.
 
     `fields` picks dotted paths such as spec.replicas or status.conditions. Values of a Secret come as digests.
     """
-    found = await cluster.get_object(principal, kind, name, namespace)
+    found = await cluster.get_object(grant, kind, name, namespace)
     wanted = {path: _at(found, path.split(".")) for path in fields} if fields else found
     text, left_out = _fitting(wanted)
     meta = WirePartial.model_validate({"metadata": found["metadata"]}).metadata

@@ -12,8 +12,8 @@ from urllib.parse import quote
 
 from pydantic import TypeAdapter, ValidationError
 
-from fleet_common.auth import Principal
 from fleet_common.errors import InvalidInput, PayloadTooLarge, UpstreamFailed
+from fleet_common.policy import Grant
 from fleet_devops import cursors
 from fleet_devops.errors import NotText
 from fleet_devops.github.models import (
@@ -121,16 +121,16 @@ class GitHub:
         self._api = api
         self._reach = reach
 
-    async def repository(self, principal: Principal, owner: str, name: str) -> WireRepository:
+    async def repository(self, grant: Grant, owner: str, name: str) -> WireRepository:
         """Return a repository, also under a former name as long as the new one is within reach."""
-        ref = self._reach.repository(principal, owner, name)
+        ref = self._reach.repository(grant, owner, name)
         reply = await self._api.get(f"repos/{ref}", kind="repository", key=str(ref), follow=True)
         found = _parse(_REPOSITORY.validate_json, reply)
-        self._reach.repository(principal, *found.full_name.split("/", 1))
+        self._reach.repository(grant, *found.full_name.split("/", 1))
         return found
 
     async def read_file(
-        self, principal: Principal, owner: str, name: str, path: str, ref: str | None
+        self, grant: Grant, owner: str, name: str, path: str, ref: str | None
     ) -> TextFile:
         """Return a file as text.
 
@@ -139,7 +139,7 @@ class GitHub:
             PayloadTooLarge: it is over `MAX_FILE_BYTES`.
             InvalidInput: the path is a directory, a submodule or a link.
         """
-        repo = self._reach.repository(principal, owner, name)
+        repo = self._reach.repository(grant, owner, name)
         where = f"repos/{repo}/contents/{_quoted(path)}"
         params = {"ref": ref} if ref else {}
         key = f"{path} in {repo}" + (f" at {ref}" if ref else "")
@@ -153,7 +153,7 @@ class GitHub:
 
     async def issues(
         self,
-        principal: Principal,
+        grant: Grant,
         owner: str,
         name: str,
         wanted: IssueFilter,
@@ -162,7 +162,7 @@ class GitHub:
         cursor: str | None,
     ) -> IssuePage:
         """Return one page of issues, without the pull requests GitHub mixes in."""
-        repo = self._reach.repository(principal, owner, name)
+        repo = self._reach.repository(grant, owner, name)
         params = wanted.params() | {"per_page": str(min(limit, 100))}
         question = (str(repo), sorted(params.items()))
         reply = await self._api.get(
@@ -177,7 +177,7 @@ class GitHub:
 
     async def discussion(
         self,
-        principal: Principal,
+        grant: Grant,
         owner: str,
         name: str,
         number: int,
@@ -186,7 +186,7 @@ class GitHub:
         cursor: str | None,
     ) -> Discussion:
         """Return an issue and up to `comments` of its comments from `cursor` on; 0 reads none."""
-        repo = self._reach.repository(principal, owner, name)
+        repo = self._reach.repository(grant, owner, name)
         where, key = f"repos/{repo}/issues/{number}", f"{repo}#{number}"
         issue = _parse(_ISSUE.validate_json, await self._api.get(where, kind="issue", key=key))
         if comments == 0 or issue.comments == 0:

@@ -15,11 +15,11 @@ from mcp_types import ToolAnnotations
 from pydantic import Field
 from pydantic_core import to_json
 
-from fleet_common.auth import Principal
 from fleet_common.errors import InvalidInput
-from fleet_common.mcp import CurrentPrincipal
+from fleet_common.mcp import CurrentGrant
 from fleet_common.mcp.params import Cursor, Fields, Limit
 from fleet_common.mcp.results import TABLE_SCHEMA, fence, table
+from fleet_common.policy import Grant
 from fleet_devops.answers import MAX_TEXT_CHARS, document, schema_of
 from fleet_devops.deps import get_github
 from fleet_devops.github.issues import columns_of, facts_of, row, text_of
@@ -50,13 +50,13 @@ async def gh_repo_get(
     repo: RepoName,
     *,
     github: GitHub = Depends(get_github),
-    principal: Principal = CurrentPrincipal(),
+    grant: Grant = CurrentGrant(),
 ) -> Repository:
     """Show a GitHub repository: its default branch, visibility, language, topics and counts.
 
     Use it first when you know only a name: it also tells the present name of a repository that moved.
     """
-    found = await github.repository(principal, owner, repo)
+    found = await github.repository(grant, owner, repo)
     return Repository(
         full_name=found.full_name,
         description=fence(visible(found.description)) if found.description else None,
@@ -90,13 +90,13 @@ async def gh_file_read(
         Field(ge=1, description="Last line to return; the end of the file when left out."),
     ] = None,
     github: GitHub = Depends(get_github),
-    principal: Principal = CurrentPrincipal(),
+    grant: Grant = CurrentGrant(),
 ) -> ToolResult:
     """Read a text file of a GitHub repository, whole or a range of lines.
 
     Returns the lines as text. Long files come in parts: read on from `next_start_line`.
     """
-    file = await github.read_file(principal, owner, repo, path, ref)
+    file = await github.read_file(grant, owner, repo, path, ref)
     clean = visible(file.text)
     part = cut_lines(clean, start_line, end_line, budget=MAX_TEXT_CHARS)
     facts = FileFacts(
@@ -139,7 +139,7 @@ async def gh_issue_list(
     cursor: Cursor = None,
     fields: Fields = None,
     github: GitHub = Depends(get_github),
-    principal: Principal = CurrentPrincipal(),
+    grant: Grant = CurrentGrant(),
 ) -> ToolResult:
     """List the issues of a GitHub repository, most recently updated first, without pull requests.
 
@@ -147,7 +147,7 @@ async def gh_issue_list(
     """
     columns = columns_of(fields)
     wanted = IssueFilter(state, tuple(labels or ()), assignee, since)
-    page = await github.issues(principal, owner, repo, wanted, limit=limit, cursor=cursor)
+    page = await github.issues(grant, owner, repo, wanted, limit=grant.rows(limit), cursor=cursor)
     return table(
         columns,
         [row(issue, columns) for issue in page.issues],
@@ -171,16 +171,16 @@ async def gh_issue_get(
     limit: Limit = 50,
     cursor: Cursor = None,
     github: GitHub = Depends(get_github),
-    principal: Principal = CurrentPrincipal(),
+    grant: Grant = CurrentGrant(),
 ) -> ToolResult:
     """Read one issue of a GitHub repository, with its comments when asked for.
 
     Returns title and body as text, comments oldest first. `limit` and `cursor` page through the comments.
     """
-    wanted = limit if include and "comments" in include else 0
+    wanted = grant.rows(limit) if include and "comments" in include else 0
     if cursor is not None and not wanted:
         raise InvalidInput("cursor pages through comments: repeat include=['comments']")
-    found = await github.discussion(principal, owner, repo, number, comments=wanted, cursor=cursor)
+    found = await github.discussion(grant, owner, repo, number, comments=wanted, cursor=cursor)
     return document(facts_of(found), to_json(text_of(found)).decode())
 
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Protocol
 
-from fleet_common.auth import Principal
 from fleet_common.errors import InvalidInput
+from fleet_common.policy import Grant
 from fleet_devops.errors import NoMonitoring
 from fleet_devops.monitoring.models import Answer, Reduction, Series
 from fleet_devops.monitoring.window import Window, moment
@@ -83,14 +83,14 @@ class Monitoring:
         self._reach = reach
         self._now = now
 
-    async def query(self, principal: Principal, question: Question) -> Found:
+    async def query(self, grant: Grant, question: Question) -> Found:
         """Return what a question finds.
 
         Raises:
             NoMonitoring: there is no Prometheus to ask.
             InvalidInput: the times contradict each other, or the answer would be too long.
         """
-        self._reach.metrics(principal)
+        self._reach.metrics(grant)
         if self._metrics is None:
             raise NoMonitoring
         if question.start is None:

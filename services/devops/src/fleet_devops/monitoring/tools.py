@@ -11,9 +11,9 @@ from fastmcp.tools import ToolResult, tool
 from mcp_types import ToolAnnotations
 from pydantic import Field
 
-from fleet_common.auth import Principal
-from fleet_common.mcp import CurrentPrincipal
+from fleet_common.mcp import CurrentGrant
 from fleet_common.mcp.results import TABLE_SCHEMA, table
+from fleet_common.policy import Grant
 from fleet_devops.deps import get_monitoring
 from fleet_devops.monitoring.models import MomentText, PromQL, Reduction, Series
 from fleet_devops.monitoring.service import Found, Monitoring, Question
@@ -44,14 +44,16 @@ async def mon_query(
         Field(max_length=4, description="Over a range: these numbers per series, not the points."),
     ] = None,
     monitoring: Monitoring = Depends(get_monitoring),
-    principal: Principal = CurrentPrincipal(),
+    grant: Grant = CurrentGrant(),
 ) -> ToolResult:
     """Ask Prometheus: now, `at` one moment, or over a range from `start` to `end` (now when left out).
 
     A range returns points as values only, from `start` every `step_s`, null for gaps; `reduce` is far shorter.
     """
-    question = Question(promql, at, start, end, max_points, max_series, tuple(reduce or ()))
-    found = await monitoring.query(principal, question)
+    question = Question(
+        promql, at, start, end, max_points, grant.rows(max_series), tuple(reduce or ())
+    )
+    found = await monitoring.query(grant, question)
     columns, row = _layout(question, found.window)
     return table(
         columns,

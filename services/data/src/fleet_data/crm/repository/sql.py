@@ -146,7 +146,7 @@ class _Compiler:
                 return f"({self._where(node)})"
 
     def _where(self, node: Where) -> str:
-        field = self._of.field(node.field)
+        field = self._of.usable(node.field)
         match node.op:
             case "is_null" | "not_null":
                 return f"{field.name} IS {'NOT ' if node.op == 'not_null' else ''}NULL"
