@@ -152,18 +152,19 @@ async def fleet(tmp_path: Path, keypair: tuple[Path, Path], keys: KeyFile) -> As
     sales = await asyncio.to_thread(keys.create, name="s", roles=["sales"], tenant="demo")
     empty = tmp_path / "no-keys.json"  # the services take internal tokens only
     async with AsyncExitStack() as stack:
-        urls: dict[str, Any] = {}  # Any: pydantic-settings widens its constructor's keywords
+        urls: dict[str, str] = {}
         services = {}
         for service in declared:
             one = Service(**{**vars(service), "open_deps": shared})
             settings = ServiceSettings(keys_file=empty, internal_public_key_file=public)
             services[service.name] = await stack.enter_async_context(AsyncExitStack())
             app = await asyncio.to_thread(create_app, one, settings)
-            urls[f"{service.name}_url"] = await services[service.name].enter_async_context(
-                serving(app)
-            )
+            urls[service.name] = await services[service.name].enter_async_context(serving(app))
         config = Settings(
-            keys_file=keys_file, internal_private_key_file=private, refresh_s=0.2, **urls
+            keys_file=keys_file,
+            internal_private_key_file=private,
+            refresh_s=0.2,
+            services=tuple(f"{name}={url}" for name, url in urls.items()),
         )
         app = await asyncio.to_thread(create_gateway, SERVICE, config)
         url = await stack.enter_async_context(serving(app))

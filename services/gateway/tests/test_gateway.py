@@ -177,13 +177,10 @@ async def test_a_dead_service_empties_no_list_and_its_calls_are_retryable(
 async def test_a_service_that_has_never_answered_makes_unknown_names_retryable(
     tmp_path: Path, keypair: tuple[Path, Path], fleet: Fleet
 ) -> None:
-    nowhere = "http://127.0.0.1:1"
     settings = Settings(
         keys_file=tmp_path / "keys.json",
         internal_private_key_file=keypair[0],
-        data_url=nowhere,
-        devops_url=nowhere,
-        aiml_url=nowhere,
+        services=("data=http://127.0.0.1:1",),
     )
     app = await asyncio.to_thread(create_gateway, SERVICE, settings)
     headers = {"authorization": f"Bearer {fleet.key}"}
@@ -263,9 +260,7 @@ async def test_the_callers_credential_never_reaches_a_service(
         settings = Settings(
             keys_file=tmp_path / "keys.json",
             internal_private_key_file=keypair[0],
-            data_url=url,
-            devops_url=url,
-            aiml_url=url,
+            services=(f"data={url}",),
         )
         app = await asyncio.to_thread(create_gateway, SERVICE, settings)
         async with serving(app) as gateway, httpx.AsyncClient(base_url=gateway) as http:

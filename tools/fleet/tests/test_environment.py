@@ -22,7 +22,7 @@ def test_a_service_is_told_its_port_its_keys_and_who_may_speak_for_others(state:
 def test_the_gateway_knows_the_services_and_no_database(state: State) -> None:
     told = environment(state).of("gateway")
 
-    assert told["FLEET_GATEWAY_DATA_URL"] == "http://127.0.0.1:9001"
+    assert told["FLEET_GATEWAY_SERVICES"].startswith("data=http://127.0.0.1:9001,")
     assert told["FLEET_GATEWAY_INTERNAL_PRIVATE_KEY_FILE"] == str(state.private_key_file)
     assert not any("DATABASE" in name or "postgresql://" in told[name] for name in told)
 

@@ -26,7 +26,9 @@ from fleet_common.mcp.app import (
 from fleet_common.mcp.identity import FleetVerifier, KeyVerifier
 from fleet_common.mcp.server import create_server
 from fleet_gateway import __version__
+from fleet_gateway.balancing.service import Pool, PoolMetrics, PoolOptions
 from fleet_gateway.deps import Deps
+from fleet_gateway.registry.models import Catalogue
 from fleet_gateway.registry.service import Registry
 from fleet_gateway.routing.client import Forwarder
 from fleet_gateway.routing.lists import ListMerger
@@ -43,14 +45,19 @@ INSTRUCTIONS = (
 
 def _connect(settings: Settings, runtime: Runtime) -> tuple[Forwarder, Registry]:
     pem = read_key(settings.internal_private_key_file, "FLEET_GATEWAY_INTERNAL_PRIVATE_KEY_FILE")
+    backends = settings.backends()
+    pool_metrics = PoolMetrics(runtime.metrics)
+    options = PoolOptions(discover_s=settings.discover_s, hold_s=settings.hold_s)
+    catalogue = Catalogue(backends)
     forwarder = Forwarder(
-        settings.backends(),
+        {name: Pool(name, urls, pool_metrics, options) for name, urls in backends.items()},
+        catalogue,
         InternalSigner(pem),
         runtime.metrics,
         connect_timeout_s=settings.connect_timeout_s,
     )
     registry = Registry(
-        settings.backends(),
+        catalogue,
         forwarder,
         refresh_s=settings.refresh_s,
         list_timeout_s=settings.list_timeout_s,
@@ -93,7 +100,7 @@ def create_gateway(
     shared = replace(service, open_deps=lambda _settings, _runtime: _opened(forwarder, registry))
     local = mcp_transport(create_server(shared, settings, runtime=run))
     lists = ListMerger(
-        AtPath(local, MCP_PATH), registry, forwarder, timeout_s=settings.list_timeout_s
+        AtPath(local, MCP_PATH), registry.catalogue, forwarder, timeout_s=settings.list_timeout_s
     )
     router = Router(AtPath(local, MCP_PATH), registry, forwarder, lists)
     keys, internal = open_credentials(settings, service.name)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import Field, field_validator
 from pydantic_settings import SettingsConfigDict
 
-from fleet_common.settings import ServiceSettings
+from fleet_common.settings import CommaList, ServiceSettings
+
+_NAME = re.compile(r"[a-z][a-z0-9-]{0,30}")
+_URL = re.compile(r"https?://[^/?#@\s]+/?")
 
 
 class Settings(ServiceSettings):
@@ -22,9 +26,15 @@ class Settings(ServiceSettings):
     internal_private_key_file: Path = Field(
         description="PEM with the private key that signs internal tokens; only the gateway has it."
     )
-    data_url: str = Field("http://127.0.0.1:8081", description="Base URL of the data service.")
-    devops_url: str = Field("http://127.0.0.1:8082", description="Base URL of the devops service.")
-    aiml_url: str = Field("http://127.0.0.1:8083", description="Base URL of the aiml service.")
+    services: CommaList = Field(
+        (
+            "data=http://127.0.0.1:8081",
+            "devops=http://127.0.0.1:8082",
+            "aiml=http://127.0.0.1:8083",
+        ),
+        description="The services as name=base URL, comma-separated. A name may come several times; every address that "
+        "a host name has in DNS is an endpoint.",
+    )
     refresh_s: float = Field(
         10.0, gt=0, description="Time between two looks at the services' catalogues, in seconds."
     )
@@ -34,8 +44,29 @@ class Settings(ServiceSettings):
     list_timeout_s: float = Field(
         3.0, gt=0, description="Time a service has to answer a list, in seconds."
     )
+    discover_s: float = Field(
+        3.0, gt=0, description="Time between two looks for endpoints in DNS, in seconds."
+    )
+    hold_s: float = Field(
+        30.0,
+        ge=0,
+        description="Longest time that a call waits for a service without endpoints, in seconds.",
+    )
 
-    def backends(self) -> dict[str, str]:
-        """Return the base URL of each service by name."""
-        urls = {"data": self.data_url, "devops": self.devops_url, "aiml": self.aiml_url}
-        return {name: url.rstrip("/") for name, url in urls.items()}
+    @field_validator("services")
+    @classmethod
+    def _are_services(cls, entries: tuple[str, ...]) -> tuple[str, ...]:
+        for entry in entries:
+            name, _, url = entry.partition("=")
+            if not _NAME.fullmatch(name):
+                raise ValueError(f"{entry!r} does not begin with the name of a service and =")
+            if not _URL.fullmatch(url):
+                raise ValueError(f"{name}: expected a URL such as http://{name}:8081")
+        return entries
+
+    def backends(self) -> dict[str, tuple[str, ...]]:
+        """Return the base URLs of each service by name."""
+        urls: dict[str, tuple[str, ...]] = {}
+        for name, _, url in (entry.partition("=") for entry in self.services):
+            urls[name] = (*urls.get(name, ()), url.rstrip("/"))
+        return urls

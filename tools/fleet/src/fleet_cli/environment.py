@@ -82,8 +82,10 @@ class Environment:
 
     def _own(self, service: str) -> dict[str, str]:
         if service == "gateway":
-            upstream = {f"{name.upper()}_URL": self._base(name) for name in SERVICES[1:]}
-            return {"INTERNAL_PRIVATE_KEY_FILE": str(self.state.private_key_file), **upstream}
+            return {
+                "INTERNAL_PRIVATE_KEY_FILE": str(self.state.private_key_file),
+                "SERVICES": ",".join(f"{name}={self._base(name)}" for name in SERVICES[1:]),
+            }
         verifier = {"INTERNAL_PUBLIC_KEY_FILE": str(self.state.public_key_file)}
         if service == "data":
             return {**verifier, **self._database()}

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 import secrets
+from contextlib import nullcontext
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from fleet_common.admission import Admission
-from fleet_common.deadline import TIMEOUT_HEADER
+from fleet_common.deadline import TIMEOUT_HEADER, deadline
 from fleet_common.errors import FleetError, Overloaded
 from fleet_common.logs import request_context
 
@@ -77,16 +78,21 @@ class AdmissionGate:
         if scope["type"] != "http" or scope["method"] != "POST":
             await self._app(scope, receive, send)
             return
+        named_s = _timeout_s(scope)
         try:
-            async with self._admission.slot(self._timeout_s(scope)):
-                await self._app(scope, receive, send)
+            # A time that the caller names counts from here, the wait for a slot included.
+            with deadline(named_s) if named_s else nullcontext():
+                async with self._admission.slot(named_s or self._default_timeout_s):
+                    await self._app(scope, receive, send)
         except Overloaded as shed:
             await error_response(shed)(scope, receive, send)
 
-    def _timeout_s(self, scope: Scope) -> float:
-        raw = Headers(scope=scope).get(TIMEOUT_HEADER, "")
-        seconds = int(raw) / 1000 if raw.isdecimal() and len(raw) < 10 else 0.0
-        return min(seconds, 3600.0) or self._default_timeout_s
+
+def _timeout_s(scope: Scope) -> float | None:
+    """Return the seconds that the caller gives this call; nonsense is as good as absent."""
+    raw = Headers(scope=scope).get(TIMEOUT_HEADER, "")
+    seconds = int(raw) / 1000 if raw.isdecimal() and len(raw) < 10 else 0.0
+    return min(seconds, 3600.0) or None
 
 
 def error_response(error: FleetError) -> JSONResponse:

@@ -119,7 +119,7 @@ async def _begun(request: web.Request, length: int | None = None) -> web.StreamR
 async def upstream_server() -> AsyncIterator[Upstream]:
     """Serve an `Upstream` on a free loopback port while the block runs."""
     upstream = Upstream()
-    app = web.Application()
+    app = web.Application(client_max_size=16 * 1024 * 1024)
     app.router.add_route("*", "/{path:.*}", upstream.handle)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.5)
     await runner.setup()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
@@ -19,9 +19,9 @@ import structlog
 from fleet_common.auth import Principal
 from fleet_common.errors import FleetError, Unavailable, UpstreamFailed
 from fleet_common.policy import REGISTRY_ROLE
-from fleet_gateway.registry.models import Offer, ServiceState
+from fleet_gateway.registry.models import Catalogue, Offer
 from fleet_gateway.routing.client import Forwarder
-from fleet_gateway.routing.models import LISTS, Envelope
+from fleet_gateway.routing.models import LISTS
 
 log = structlog.get_logger()
 
@@ -47,13 +47,13 @@ class Registry:
 
     def __init__(
         self,
-        backends: Mapping[str, str],
+        catalogue: Catalogue,
         forwarder: Forwarder,
         *,
         refresh_s: float,
         list_timeout_s: float,
     ) -> None:
-        self.services = {name: ServiceState(url) for name, url in backends.items()}
+        self.catalogue = catalogue
         self._forwarder = forwarder
         self._refresh_s = refresh_s
         self._list_timeout_s = list_timeout_s
@@ -72,34 +72,15 @@ class Registry:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
 
-    def owner(self, envelope: Envelope) -> str | None:
-        """Return the service that owns what `envelope` names, or None."""
-        scheme = envelope.name.partition("://")[0]
-        for service, state in self.services.items():
-            offer = state.offer
-            owned = {
-                "tools/call": envelope.name in offer.tools,
-                "prompts/get": envelope.name in offer.prompts,
-                "resources/read": scheme in offer.schemes,
-                "completion/complete": envelope.name in offer.prompts or scheme in offer.schemes,
-            }
-            if owned.get(envelope.method, False):
-                return service
-        return None
-
     async def settled(self) -> None:
         """Return once every service was seen, or long enough was waited for those that are away.
 
         Raises:
             Unavailable: a service has not answered yet, and the gateway is young.
         """
-        unseen = self.unseen()
+        unseen = self.catalogue.unseen()
         if unseen and time.monotonic() - self._began < _SETTLE_S:
             raise Unavailable(f"the {unseen} service")
-
-    def unseen(self) -> str | None:
-        """Return a service that has never answered, or None."""
-        return next((name for name, state in self.services.items() if not state.seen_at), None)
 
     async def refresh_if_older(self, seconds: float) -> None:
         """Look again unless the last look is younger than `seconds`."""
@@ -113,19 +94,19 @@ class Registry:
                 return
         async with self._looking:
             async with asyncio.TaskGroup() as group:
-                for service in self.services:
+                for service in self.catalogue.services:
                     group.create_task(self._look_at(service), name=f"look-at-{service}")
             self._looked_at = time.monotonic()
 
     async def _watch(self) -> None:
         while True:
             # Services that have never answered are starting: ask them often.
-            is_new = any(state.seen_at is None for state in self.services.values())
+            is_new = self.catalogue.unseen() is not None
             await asyncio.sleep(min(0.25, self._refresh_s) if is_new else self._refresh_s)
             await self.refresh()
 
     async def _look_at(self, service: str) -> None:
-        state = self.services[service]
+        state = self.catalogue.services[service]
         try:
             async with asyncio.timeout(self._list_timeout_s):
                 offer = await self._offer(service)
@@ -141,14 +122,14 @@ class Registry:
 
     async def _offer(self, service: str) -> Offer:
         lists = {method: await self._list(service, method) for method in LISTS}
+        tools = lists["tools/list"]
         uris = [row["uri"] for row in lists["resources/list"]]
         uris += [row["uriTemplate"] for row in lists["resources/templates/list"]]
         return Offer(
-            tools=frozenset(
-                row["name"] for row in lists["tools/list"] if not row["name"].startswith("fleet_")
-            ),
+            tools=frozenset(row["name"] for row in tools if not row["name"].startswith("fleet_")),
             prompts=frozenset(row["name"] for row in lists["prompts/list"]),
             schemes=frozenset(uri.partition("://")[0] for uri in uris),
+            repeatable=frozenset(row["name"] for row in tools if _is_repeatable(row)),
         )
 
     async def _list(self, service: str, method: str) -> list[dict[str, Any]]:
@@ -160,6 +141,11 @@ class Registry:
             raise UpstreamFailed(f"the {service} service answered {status} to {method}")
         rows: list[dict[str, Any]] = message_of(content_type, answer)["result"][LISTS[method]]
         return rows
+
+
+def _is_repeatable(tool: dict[str, Any]) -> bool:
+    annotations = tool.get("annotations") or {}
+    return annotations.get("readOnlyHint") is True or annotations.get("idempotentHint") is True
 
 
 def message_of(content_type: str, body: bytes) -> dict[str, Any]:

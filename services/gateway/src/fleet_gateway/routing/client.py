@@ -1,73 +1,117 @@
-"""Carries a request to a service and its answer back, both as streams, under an internal token.
+"""Carries a request to an endpoint of a service and its answer back, under an internal token.
 
-The caller's own credential stops here. Bodies are never buffered; when the client hangs up the connection to
-the service is closed, which is how MCP cancels a call.
+The caller's own credential stops here. When the client hangs up the connection to the service is closed, which
+is how MCP cancels a call. A request is sent once more, to another endpoint, when that is safe:
+
+- nobody listened at the first one: always, for nothing was sent;
+- the first one shed it (503 or 429 with Retry-After): it was not run;
+- the connection broke before the first byte of the answer: only a call that may run twice.
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
+import math
+import time
 from collections.abc import AsyncGenerator, Iterable, Mapping
-from contextlib import asynccontextmanager
-from typing import Any
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any, Literal, cast
 
 import aiohttp
 import structlog
 from multidict import CIMultiDict
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from fleet_common.auth import Principal
 from fleet_common.auth.internal import InternalSigner
-from fleet_common.errors import FleetError, Unavailable, UpstreamFailed
-from fleet_common.mcp.gate import error_response
+from fleet_common.deadline import TIMEOUT_HEADER, remaining
+from fleet_common.errors import DeadlineExceeded, FleetError, Unavailable, UpstreamFailed
 from fleet_common.metrics import Metrics
+from fleet_gateway.balancing.models import Endpoint
+from fleet_gateway.balancing.service import Pool
+from fleet_gateway.registry.models import Catalogue
+from fleet_gateway.routing.answer import Answer
+from fleet_gateway.routing.body import Body, ClientGone
+from fleet_gateway.routing.connections import Connections
 
 log = structlog.get_logger()
 
 # RFC 9110 §7.6.1: these concern one connection only. The rest carry credentials or are set anew.
-_NOT_FORWARDED = {
-    *("connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "proxy-connection"),
-    *("te", "trailer", "transfer-encoding", "upgrade"),
-    *("host", "authorization", "x-api-key", "cookie", "origin", "x-request-id"),
-}
-_NOT_RETURNED = {
-    *("connection", "keep-alive", "transfer-encoding", "upgrade", "trailer"),
-    *("www-authenticate", "set-cookie", "server", "date", "x-request-id"),
-}
+_NOT_FORWARDED = frozenset(
+    {
+        *(b"connection", b"keep-alive", b"proxy-authenticate", b"proxy-authorization"),
+        *(b"proxy-connection", b"te", b"trailer", b"transfer-encoding", b"upgrade"),
+        *(b"host", b"authorization", b"x-api-key", b"cookie", b"origin", b"x-request-id"),
+        TIMEOUT_HEADER.lower().encode(),
+    }
+)
+_SHED = (429, 503)
+_ENDPOINTS = 3  # at most so many are tried while nobody listens
+_GRACE_S = 1.0  # the service knows the deadline too, and its own answer says more than ours
+
+Reason = Literal["refused", "shed", "broken"]
+RawHeaders = Iterable[tuple[bytes, bytes]]
+
+
+class _TryAgain(Exception):
+    """An attempt that gave no answer the client should see, and that may be repeated."""
+
+    def __init__(self, reason: Reason) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class ServiceLost(Unavailable):
+    """Raised when no endpoint took the call, or the one that did broke."""
+
+
+@dataclass(slots=True)
+class Call:
+    """One request on its way.
+
+    Attributes:
+        tried: endpoints that it was sent to.
+        was_repeated: the one retry that costs a service something is used up.
+    """
+
+    pool: Pool
+    principal: Principal
+    method: str
+    headers: CIMultiDict[str]
+    body: Body
+    answer: Answer
+    tried: list[Endpoint] = field(default_factory=list)
+    was_repeated: bool = False
 
 
 class Forwarder:
-    """One pooled connection to every service."""
+    """The way to every service."""
 
     def __init__(
         self,
-        backends: Mapping[str, str],
+        pools: Mapping[str, Pool],
+        catalogue: Catalogue,
         signer: InternalSigner,
         metrics: Metrics,
         *,
         connect_timeout_s: float,
     ) -> None:
-        self._backends = backends
+        self.pools = pools
+        self._catalogue = catalogue
         self._signer = signer
         self._metrics = metrics
-        self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=connect_timeout_s)
-        self._session: aiohttp.ClientSession | None = None
+        self._connections = Connections(connect_timeout_s=connect_timeout_s)
 
     @asynccontextmanager
     async def opened(self) -> AsyncGenerator[None]:
-        """Keep the connections while the block runs."""
-        connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=30)
-        async with aiohttp.ClientSession(
-            connector=connector,
-            timeout=self._timeout,
-            auto_decompress=False,
-            cookie_jar=aiohttp.DummyCookieJar(),
-        ) as session:
-            self._session = session
-            try:
-                yield
-            finally:
-                self._session = None
+        """Keep connections, and watch for endpoints, while the block runs."""
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(self._connections.opened())
+            for pool in self.pools.values():
+                await stack.enter_async_context(pool.watching())
+            yield
 
     async def fetch(
         self, service: str, principal: Principal, body: bytes, headers: Mapping[str, str]
@@ -77,17 +121,36 @@ class Forwarder:
         Raises:
             Unavailable: the service cannot be reached.
         """
-        async with self._request(service, principal, body, headers.items()) as response:
-            return response.status, response.content_type, await response.read()
+        start: Message = {}
+        chunks: list[bytes] = []
+
+        async def collect(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                start.update(message)
+            else:
+                chunks.append(message["body"])
+
+        raw = [(name.encode(), value.encode()) for name, value in headers.items()]
+        scope: Scope = {"method": "POST", "headers": raw}
+        call = await self._call(service, principal, scope, receive_once(body), collect)
+        await self._carry(call)
+        content_type = dict(start["headers"]).get(b"content-type", b"").decode().partition(";")[0]
+        return start["status"], content_type, b"".join(chunks)
 
     async def alive(self, service: str) -> bool:
-        """Return whether the service says that it is ready."""
-        url = f"{self._backends[service]}/readyz"
-        try:
-            async with self._open_session().get(url) as response:
-                return response.status == 200
-        except aiohttp.ClientError:
+        """Return whether an endpoint of the service says that it is ready."""
+        pool = self.pools[service]
+        if not pool.endpoints:
             return False
+        endpoint = await pool.choose()
+        with self._connections.current as session:
+            try:
+                async with session.get(
+                    endpoint.url.with_path("/readyz"), headers={"host": endpoint.address.authority}
+                ) as response:
+                    return response.status == 200
+            except aiohttp.ClientError:
+                return False
 
     async def forward(
         self,
@@ -98,96 +161,216 @@ class Forwarder:
         send: Send,
     ) -> None:
         """Answer an ASGI request with the service's own answer."""
-        body = _Body(receive)
-        exchange = asyncio.create_task(
-            self._exchange(service, principal, scope, body, send), name="exchange"
-        )
-        left = asyncio.create_task(body.client_left(), name="client-left")
         try:
-            await asyncio.wait({exchange, left}, return_when=asyncio.FIRST_COMPLETED)
-            if exchange.done():
-                exchange.result()
-            else:
-                log.info("client_gone", service=service)
+            call = await self._call(service, principal, scope, receive, send)
+            async with _while_connected(call):
+                await self._answer(call, scope)
+        except ClientGone:
+            log.info("client_gone", service=service)
+
+    async def _answer(self, call: Call, scope: Scope) -> None:
+        try:
+            await self._carry(call)
         except FleetError as exc:
-            await error_response(exc)(scope, receive, send)
-        finally:
-            for task in (exchange, left):
-                task.cancel()
-            await asyncio.gather(exchange, left, return_exceptions=True)
+            await call.answer.fail(exc, scope, call.body.kept)
 
-    async def _exchange(
-        self, service: str, principal: Principal, scope: Scope, body: _Body, send: Send
-    ) -> None:
-        headers = ((k.decode("latin-1"), v.decode("latin-1")) for k, v in scope["headers"])
-        sent = body.chunks() if scope["method"] == "POST" else None
-        async with self._request(service, principal, sent, headers, scope["method"]) as response:
-            if response.status == 401:
-                # Our own token was refused. Passed on, it would send the client into an OAuth dance.
-                log.error("internal_token_refused", service=service)
-                raise UpstreamFailed(f"the {service} service refused the gateway")
-            await _send_on(response, send)
-
-    @asynccontextmanager
-    async def _request(
+    async def _call(
         self,
         service: str,
         principal: Principal,
-        body: Any,
-        headers: Iterable[tuple[str, str]],
-        method: str = "POST",
-    ) -> AsyncGenerator[aiohttp.ClientResponse]:
-        own = CIMultiDict((k, v) for k, v in headers if k.lower() not in _NOT_FORWARDED)
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+    ) -> Call:
+        body = Body(receive)
+        await body.begin()
+        return Call(
+            pool=self.pools[service],
+            principal=principal,
+            method=scope["method"],
+            headers=self._own_headers(service, principal, scope["headers"]),
+            body=body,
+            answer=Answer(send),
+        )
+
+    def _own_headers(
+        self, service: str, principal: Principal, headers: RawHeaders
+    ) -> CIMultiDict[str]:
+        own = CIMultiDict(
+            (name.decode("latin-1"), value.decode("latin-1"))
+            for name, value in headers
+            if name.lower() not in _NOT_FORWARDED
+        )
         own["authorization"] = f"Bearer {self._signer.mint(principal, audience=service)}"
         request_id = structlog.contextvars.get_contextvars().get("request_id")
         if request_id:
             own["x-request-id"] = request_id
-        started = asyncio.get_running_loop().time()
+        return own
+
+    async def _carry(self, call: Call) -> None:
+        """Send the call until it is answered or may not be sent again."""
+        permit = call.pool.permit()
         try:
-            async with self._open_session().request(
-                method, f"{self._backends[service]}/mcp", data=body, headers=own
-            ) as response:
-                yield response
-        except (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError, TimeoutError) as exc:
-            log.warning("service_unreachable", service=service, error=type(exc).__name__)
-            raise Unavailable(f"the {service} service") from exc
+            if await self._until_answered(call):
+                permit.succeeded()
+            else:
+                permit.failed()
+        except ServiceLost:
+            permit.failed()
+            raise
         finally:
-            seconds = asyncio.get_running_loop().time() - started
-            self._metrics.downstream_seconds.labels(dep=service).observe(seconds)
+            permit.ignored()  # a cancelled call has no opinion
 
-    def _open_session(self) -> aiohttp.ClientSession:
-        if self._session is None:
-            raise Unavailable("the gateway")
-        return self._session
+    async def _until_answered(self, call: Call) -> bool:
+        while True:
+            try:
+                speaks_well = await self._attempt(call)
+            except _TryAgain as again:
+                call.pool.repeated(again.reason)
+            else:
+                call.pool.budget.deposit()
+                return speaks_well
+
+    def _may_repeat(self, call: Call, reason: Reason) -> bool:
+        if call.answer.has_begun or call.body.is_spent:
+            return False
+        if reason == "refused":
+            return len(call.tried) < _ENDPOINTS and call.pool.has_other(call.tried)
+        if call.was_repeated or (reason == "shed" and not call.pool.has_other(call.tried)):
+            return False
+        if reason == "broken" and not self._catalogue.may_run_twice(_parsed(call.body.kept)):
+            return False
+        call.was_repeated = call.pool.budget.withdraw()
+        return call.was_repeated
+
+    async def _attempt(self, call: Call) -> bool:
+        """Send the call to one endpoint and pass its answer on; return whether it speaks well of the service.
+
+        Raises:
+            _TryAgain: it should be sent again.
+            ServiceLost: there was no answer, or it broke, and the call cannot be repeated.
+        """
+        pool = call.pool
+        endpoint = await pool.choose(call.tried)
+        call.tried.append(endpoint)
+        left_s = self._address(call, endpoint)
+        began = time.monotonic()
+        endpoint.in_flight += 1
+        try:
+            async with asyncio.timeout(left_s) as limit:
+                async with self._sent(call, endpoint) as response:
+                    limit.reschedule(None)
+                    return await self._receive(call, endpoint, response, began)
+        except TimeoutError:
+            raise DeadlineExceeded(f"the {pool.service} service did not answer in time") from None
+        finally:
+            endpoint.in_flight -= 1
+            self._metrics.downstream_seconds.labels(dep=pool.service).observe(
+                time.monotonic() - began
+            )
+
+    async def _receive(
+        self, call: Call, endpoint: Endpoint, response: aiohttp.ClientResponse, began: float
+    ) -> bool:
+        pool = call.pool
+        if response.status == 401:
+            # Our own token was refused. Passed on, it would send the client into an OAuth dance.
+            log.error("internal_token_refused", service=pool.service)
+            raise UpstreamFailed(f"the {pool.service} service refused the gateway")
+        was_shed = response.status in _SHED and "retry-after" in response.headers
+        if was_shed and self._may_repeat(call, "shed"):
+            raise _TryAgain("shed")
+        if response.status >= 500 and not was_shed:
+            pool.failed(endpoint)
+            await call.answer.pass_on(response)
+            return False
+        pool.answered(endpoint, time.monotonic() - began)
+        await call.answer.pass_on(response)
+        return True
+
+    @asynccontextmanager
+    async def _sent(self, call: Call, endpoint: Endpoint) -> AsyncGenerator[aiohttp.ClientResponse]:
+        """Send the request and yield the response, its body still unread."""
+        with self._connections.current as session:
+            try:
+                async with session.request(
+                    call.method,
+                    endpoint.url,
+                    data=call.body.content() if call.method == "POST" else None,
+                    headers=call.headers,
+                    allow_redirects=False,
+                    server_hostname=endpoint.address.tls_name,
+                ) as response:
+                    yield response
+            except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as exc:
+                raise self._lost(call, endpoint, "refused", exc) from exc
+            except (aiohttp.ClientError, TimeoutError) as exc:
+                raise self._lost(call, endpoint, "broken", exc) from exc
+
+    def _lost(
+        self, call: Call, endpoint: Endpoint, reason: Reason, exc: Exception
+    ) -> _TryAgain | ServiceLost | ClientGone:
+        if call.body.is_abandoned:
+            return ClientGone()
+        log.warning(
+            "endpoint_lost", service=call.pool.service, reason=reason, error=type(exc).__name__
+        )
+        call.pool.failed(endpoint, is_certain=reason == "refused")
+        if self._may_repeat(call, reason):
+            return _TryAgain(reason)
+        return ServiceLost(f"the {call.pool.service} service")
+
+    @staticmethod
+    def _address(call: Call, endpoint: Endpoint) -> float | None:
+        """Write the headers of this attempt; return how long its first byte may take, None for any time."""
+        call.headers["host"] = endpoint.address.authority
+        left_s = remaining(math.inf)
+        if left_s == math.inf:
+            return None
+        call.headers[TIMEOUT_HEADER] = str(max(1, int(left_s * 1000)))
+        return left_s + _GRACE_S
 
 
-class _Body:
-    """The request's body as it arrives, and afterwards the watch for the client's leaving."""
+@asynccontextmanager
+async def _while_connected(call: Call) -> AsyncGenerator[None]:
+    """Cancel the block when the client hangs up before its answer is complete.
 
-    def __init__(self, receive: Receive) -> None:
-        self._receive = receive
-        self._ended = asyncio.Event()
+    Raises:
+        ClientGone: it did.
+    """
+    task = cast("asyncio.Task[Any]", asyncio.current_task())
+    has_left = False
 
-    async def chunks(self) -> AsyncGenerator[bytes]:
-        """Yield the body's chunks."""
-        more = True
-        while more:
-            message = await self._receive()
-            if message.get("body"):
-                yield message["body"]
-            more = message["type"] == "http.request" and message.get("more_body", False)
-        self._ended.set()
+    def cancel(watch: asyncio.Task[None]) -> None:
+        nonlocal has_left
+        # Servers report the end of an answer as a disconnect, too.
+        if not watch.cancelled() and not call.answer.is_complete:
+            has_left = task.cancel()
 
-    async def client_left(self) -> None:
-        """Return when the client has hung up after it sent the whole body."""
-        await self._ended.wait()
-        while (await self._receive())["type"] != "http.disconnect":
-            pass
+    watch = asyncio.create_task(call.body.client_left(), name="client-left")
+    watch.add_done_callback(cancel)
+    try:
+        yield
+    except asyncio.CancelledError:
+        if has_left and task.uncancel() == 0:
+            raise ClientGone from None
+        raise
+    finally:
+        watch.remove_done_callback(cancel)
+        watch.cancel()
 
 
-async def _send_on(response: aiohttp.ClientResponse, send: Send) -> None:
-    headers = [(k, v) for k, v in response.raw_headers if k.decode().lower() not in _NOT_RETURNED]
-    await send({"type": "http.response.start", "status": response.status, "headers": headers})
-    async for chunk in response.content.iter_any():
-        await send({"type": "http.response.body", "body": chunk, "more_body": True})
-    await send({"type": "http.response.body", "body": b"", "more_body": False})
+def receive_once(body: bytes) -> Receive:
+    """Return a `receive` that gives `body` and whose client never leaves."""
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return receive
+
+
+def _parsed(body: bytes) -> Any:
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError):
+        return None

@@ -16,7 +16,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from fleet_common.auth import Principal
 from fleet_common.errors import FleetError, UpstreamFailed
-from fleet_gateway.registry.service import Registry, message_of
+from fleet_gateway.registry.models import Catalogue
+from fleet_gateway.registry.service import message_of
 from fleet_gateway.routing.client import Forwarder
 from fleet_gateway.routing.models import LISTS
 
@@ -31,10 +32,10 @@ class ListMerger:
     """Asks the gateway's own server and every service, and answers with all their rows."""
 
     def __init__(
-        self, local: ASGIApp, registry: Registry, forwarder: Forwarder, *, timeout_s: float
+        self, local: ASGIApp, catalogue: Catalogue, forwarder: Forwarder, *, timeout_s: float
     ) -> None:
         self._local = local
-        self._registry = registry
+        self._catalogue = catalogue
         self._forwarder = forwarder
         self._timeout_s = timeout_s
         self._last_good: OrderedDict[tuple[Any, ...], Rows] = OrderedDict()
@@ -57,7 +58,7 @@ class ListMerger:
         async with asyncio.TaskGroup() as group:
             asked = [
                 group.create_task(self._rows(service, method, principal, body, forwarded))
-                for service in self._registry.services
+                for service in self._catalogue.services
             ]
         message["result"][key] = merged([message["result"][key], *(t.result() for t in asked)])
         await JSONResponse(message)(scope, receive, send)

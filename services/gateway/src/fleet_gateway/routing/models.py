@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,15 +28,17 @@ class Envelope:
     name: str = ""
 
 
-def of_headers(headers: dict[str, str]) -> Envelope | None:
+def of_headers(headers: Iterable[tuple[bytes, bytes]]) -> Envelope | None:
     """Return the envelope that a 2026-07-28 client put into its headers.
 
     Only such a client's headers may be believed: the services check them against the body, whereas for an
     older version an intermediary must not trust them (MCP 2026-07-28, "Standard headers").
     """
-    if headers.get("mcp-protocol-version", "") < "2026-07-28" or "mcp-method" not in headers:
+    named = {name: value for name, value in headers if name.startswith(b"mcp-")}
+    method = named.get(b"mcp-method")
+    if method is None or named.get(b"mcp-protocol-version", b"") < b"2026-07-28":
         return None
-    return Envelope(headers["mcp-method"], headers.get("mcp-name", ""))
+    return Envelope(method.decode("latin-1"), named.get(b"mcp-name", b"").decode("latin-1"))
 
 
 def of_body(message: Any) -> Envelope:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 from typing import Any, cast
 
-from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from fleet_common.auth import Principal
@@ -46,7 +45,7 @@ class Router:
             return
         try:
             principal = principal_of(scope)
-            envelope = of_headers(dict(Headers(scope=scope)))
+            envelope = of_headers(scope["headers"])
             if envelope is None or envelope.method not in _BY_HEADER:
                 body = await read_body(receive)
                 receive = replay(body, receive)
@@ -67,11 +66,11 @@ class Router:
     async def _owner(self, envelope: Envelope) -> str | None:
         if envelope.method not in _OWNED or envelope.name.startswith("fleet_"):
             return None
-        owner = self._registry.owner(envelope)
+        owner = self._registry.catalogue.owner(envelope)
         if owner is None:
             await self._registry.refresh_if_older(_STALE_S)
-            owner = self._registry.owner(envelope)
-        if owner is None and (unseen := self._registry.unseen()):
+            owner = self._registry.catalogue.owner(envelope)
+        if owner is None and (unseen := self._registry.catalogue.unseen()):
             # It may well be theirs: a call that comes while a service starts is worth repeating.
             raise Unavailable(f"the {unseen} service")
         return owner

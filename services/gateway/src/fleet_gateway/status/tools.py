@@ -47,6 +47,6 @@ async def fleet_status(registry: Registry = Depends(get_registry)) -> FleetStatu
             if state.seen_at
             else None,
         )
-        for name, state in registry.services.items()
+        for name, state in registry.catalogue.services.items()
     ]
     return FleetStatus(ready=all(s.ready for s in services), services=services)

@@ -1,0 +1,1 @@
+"""Which of a service's endpoints a request goes to."""
