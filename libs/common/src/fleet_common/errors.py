@@ -6,6 +6,9 @@ FleetError
 │   └── UnknownTool         no tool of that name, or none that this caller may see
 ├── Unauthenticated         no credential, or not a valid one
 ├── PermissionDenied        the policy says no
+│   └── ApprovalDenied      a person said no
+├── ApprovalRequired        a person must approve this first; then repeat the call
+├── ApprovalInvalid         a confirmation is forged, expired, used, or for something else
 ├── NotFound                the object does not exist, or this caller may not know that it does
 ├── AlreadyExists           a unique value is taken
 ├── Conflict                the object changed meanwhile
@@ -116,6 +119,46 @@ class PermissionDenied(FleetError):
     code = "permission_denied"
     http_status = 403
     jsonrpc_code = 403
+
+
+class ApprovalDenied(PermissionDenied):
+    """Raised when a person said no."""
+
+    code = "approval_denied"
+
+
+class ApprovalRequired(FleetError):
+    """Raised when a person must approve the call first; the same call then works once.
+
+    `facts` says how, for programs: an id and where to approve, or the token that confirms.
+    """
+
+    code = "approval_required"
+    http_status = 428
+    jsonrpc_code = 428
+    retryable = True
+
+    def __init__(self, message: str, *, hint: str, facts: dict[str, Any]) -> None:
+        super().__init__(message, hint=hint)
+        self.facts = facts
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the machine-readable form, with how to approve."""
+        return {**super().to_dict(), "approval": self.facts}
+
+
+class ApprovalInvalid(FleetError):
+    """Raised when a confirmation is forged, expired, used, or for something else."""
+
+    code = "approval_invalid"
+    http_status = 409
+    jsonrpc_code = 409
+
+    def __init__(self, why: str) -> None:
+        super().__init__(
+            f"this confirmation cannot be used: {why}",
+            hint="Repeat the call without it to be asked again",
+        )
 
 
 class NotFound(FleetError):

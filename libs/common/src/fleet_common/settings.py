@@ -56,6 +56,16 @@ class ServiceSettings(BaseSettings):
         None,
         description="Redis or Valkey that all replicas share: limits, approvals, switches, tasks, cache.",
     )
+    approvals_key: SecretStr | None = Field(
+        None,
+        min_length=32,
+        description="Secret of 32 characters or more, the same in all replicas of a service, that seals approvals; "
+        "without one each process makes its own.",
+    )
+    approve_url: str | None = Field(
+        None,
+        description="Where people approve calls: the gateway's `/approve` as their browsers reach it.",
+    )
     allowed_hosts: CommaList = Field(
         (), description="Host headers accepted besides loopback, comma-separated."
     )

@@ -20,7 +20,7 @@ def test_a_file_becomes_a_policy() -> None:
 
 
 def test_the_built_in_roles_are_the_ones_the_documents_name() -> None:
-    assert list(BUILT_IN.roles) == ["viewer", "analyst", "sales", "operator", "admin"]
+    assert list(BUILT_IN.roles) == ["viewer", "analyst", "sales", "operator", "admin", "approver"]
 
 
 @pytest.mark.parametrize(

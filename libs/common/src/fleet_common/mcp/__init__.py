@@ -1,5 +1,6 @@
 """The MCP side of a service: declare a `Service`, and every door, guard and middleware is the fleet's."""
 
+from fleet_common.mcp.approval import CurrentPlan
 from fleet_common.mcp.identity import CurrentGrant, CurrentPrincipal
 from fleet_common.mcp.results import TABLE_SCHEMA, fence, table
 from fleet_common.mcp.runtime import Runtime
@@ -9,6 +10,7 @@ __all__ = [
     "TABLE_SCHEMA",
     "CurrentDeps",
     "CurrentGrant",
+    "CurrentPlan",
     "CurrentPrincipal",
     "Runtime",
     "Service",

@@ -27,7 +27,7 @@ from fastmcp.server.completions import (
 )
 from fastmcp.server.dependencies import get_http_headers
 from fastmcp.server.middleware import CallNext, Middleware, MiddlewareContext
-from fastmcp.tools import Tool, ToolResult
+from fastmcp.tools import InputRequiredToolResult, Tool, ToolResult
 from mcp import MCPError
 from pydantic import ValidationError as PydanticValidationError
 from pydantic_core import to_json
@@ -43,6 +43,7 @@ from fleet_common.errors import (
     NotFound,
     UnknownTool,
 )
+from fleet_common.mcp.approval import ApprovalGate, Call, Guarded, carrying_out
 from fleet_common.mcp.identity import acting_as, caller
 from fleet_common.metrics import Metrics
 from fleet_common.policy import REGISTRY_ROLE, PolicyFile, Role, Target, decide
@@ -62,6 +63,7 @@ class ToolFacts:
 
     scope: str | None
     timeout_s: float
+    guarded: Guarded
 
 
 class FleetMiddleware(Middleware):
@@ -76,8 +78,10 @@ class FleetMiddleware(Middleware):
         policy: PolicyFile,
         metrics: Metrics,
         local_principal: Principal | None,
+        approvals: ApprovalGate,
     ) -> None:
         self._tools = tools
+        self._approvals = approvals
         self._read_scope = read_scope
         self._listed_as = listed_as
         self._policy = policy
@@ -95,7 +99,7 @@ class FleetMiddleware(Middleware):
         outcome = "cancelled"
         try:
             result = await self._run_tool(context, call_next, principal)
-            outcome = "error" if result.is_error else "ok"
+            outcome = _outcome(result)
         except MCPError:
             outcome = "protocol_error"  # the protocol's own answers, such as a missing capability, keep their code
             raise
@@ -120,15 +124,12 @@ class FleetMiddleware(Middleware):
         target = Target("tool", name, facts.scope)
         known, roles = self._allow(principal, target, UnknownTool(name))
         seconds = _timeout_s(context) or facts.timeout_s
-        with acting_as(known, roles), deadline(seconds):
-            scope = asyncio.timeout(seconds)
-            try:
-                async with scope:
-                    return await call_next(context)
-            except TimeoutError:
-                if not scope.expired():
-                    raise
-                raise DeadlineExceeded(f"{name} did not finish in {seconds:g} s") from None
+        with acting_as(known, roles):
+            admitted = await self._approvals.admit(context, facts.guarded, known)
+            if isinstance(admitted, InputRequiredToolResult):
+                return admitted
+            with carrying_out(admitted.plan):
+                return await _in_time(call_next, admitted.call, seconds)
 
     async def on_list_tools(
         self,
@@ -268,6 +269,31 @@ class FleetMiddleware(Middleware):
             tenant=principal.tenant if principal else None,
             arguments_sha256=_digest(params.arguments),
         )
+
+
+async def _in_time(
+    call_next: CallNext[mcp_types.CallToolRequestParams, ToolResult], call: Call, seconds: float
+) -> ToolResult:
+    """Run the tool.
+
+    Raises:
+        DeadlineExceeded: it took longer than `seconds`.
+    """
+    scope = asyncio.timeout(seconds)
+    with deadline(seconds):
+        try:
+            async with scope:
+                return await call_next(call)
+        except TimeoutError:
+            if not scope.expired():
+                raise
+            raise DeadlineExceeded(f"{call.message.name} did not finish in {seconds:g} s") from None
+
+
+def _outcome(result: ToolResult) -> str:
+    if isinstance(result, InputRequiredToolResult):
+        return "input_required"
+    return "error" if result.is_error else "ok"
 
 
 def translate(exc: BaseException) -> FleetError:

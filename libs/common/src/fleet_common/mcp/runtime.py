@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
+from fleet_common.approvals import Approvals
 from fleet_common.health import Health
 from fleet_common.metrics import Metrics
 from fleet_common.policy import PolicyFile
@@ -27,17 +28,20 @@ class Runtime:
     health: Health
     redis: Redis | None
     policy: PolicyFile
+    approvals: Approvals
 
     @classmethod
     def create(cls, service: str, version: str, settings: ServiceSettings) -> Runtime:
         """Return a fresh runtime for `service`."""
         url = settings.redis_url
+        redis = create_redis(url.get_secret_value()) if url else None
         return cls(
             service=service,
             metrics=Metrics(service, version),
             health=Health(),
-            redis=create_redis(url.get_secret_value()) if url else None,
+            redis=redis,
             policy=PolicyFile(settings.policy_file),
+            approvals=Approvals.create(settings, redis),
         )
 
     @asynccontextmanager

@@ -10,8 +10,14 @@ from typing import Any
 from fastmcp import FastMCP
 from fastmcp.resources import Resource, ResourceTemplate
 from fastmcp.tools import Tool
+from mcp.server.context import ServerRequestContext
+from mcp.server.request_state import RequestStateSecurity
 
+from fleet_common.approvals.models import LIFETIME
+from fleet_common.approvals.planning import Planner, plain_planner, planner_of
 from fleet_common.auth import Principal
+from fleet_common.mcp.approval import ApprovalGate, Guarded, show_confirm_argument
+from fleet_common.mcp.identity import caller
 from fleet_common.mcp.middleware import FleetMiddleware, ToolFacts
 from fleet_common.mcp.runtime import Runtime
 from fleet_common.mcp.service import DepsT, Service, SettingsT
@@ -59,18 +65,24 @@ def create_server(
         mask_error_details=True,
         cache_ttl=_LIST_TTL_S,
         cache_scope="private",
+        request_state_security=_state_security(run, local_principal),
     )
-    tools = [server.add_tool(fn) for fn in (*service.tools, fleet_whoami)]
+    functions = (*service.tools, fleet_whoami)
+    tools = [server.add_tool(fn) for fn in functions]
     resources = [server.add_resource(fn) for fn in service.resources]
     for prompt in service.prompts:
         server.add_prompt(prompt)
     middleware = FleetMiddleware(
-        tools={tool.name: _facts(tool, service.name, settings) for tool in tools},
+        tools={
+            tool.name: _facts(tool, planner_of(fn), service.name, settings)
+            for tool, fn in zip(tools, functions, strict=True)
+        },
         read_scope=f"{service.name}:read",
         listed_as=_component_of(resources),
         policy=run.policy,
         metrics=run.metrics,
         local_principal=local_principal,
+        approvals=ApprovalGate(run.approvals, run.policy),
     )
     server.add_middleware(middleware)
     if service.complete is not None:
@@ -105,10 +117,32 @@ def _component_of(resources: Sequence[Resource | ResourceTemplate]) -> Callable[
     return name
 
 
-def _facts(tool: Tool, service: str, settings: ServiceSettings) -> ToolFacts:
-    return ToolFacts(
-        scope=_scope(tool, service), timeout_s=tool.timeout or settings.default_timeout_s
+def _state_security(runtime: Runtime, local: Principal | None) -> RequestStateSecurity:
+    """Return how what a client carries between two rounds of a call is sealed: the same in all replicas."""
+
+    def bind_principal(_: ServerRequestContext[Any, Any]) -> str | None:
+        principal = caller(local)
+        return f"{principal.tenant}/{principal.subject}" if principal else None
+
+    return RequestStateSecurity(
+        keys=[runtime.approvals.key], ttl=LIFETIME.total_seconds(), bind_principal=bind_principal
     )
+
+
+def _facts(
+    tool: Tool, planner: Planner | None, service: str, settings: ServiceSettings
+) -> ToolFacts:
+    timeout_s = tool.timeout or settings.default_timeout_s
+    by_default = planner is not None or _is_destructive(tool)
+    if by_default:
+        show_confirm_argument(tool)
+    guarded = Guarded(planner or plain_planner(tool.title or tool.name), by_default, timeout_s)
+    return ToolFacts(scope=_scope(tool, service), timeout_s=timeout_s, guarded=guarded)
+
+
+def _is_destructive(tool: Tool) -> bool:
+    """Return whether the tool says so; the protocol's default (yes, if nothing is said) would guard every tool."""
+    return tool.annotations is not None and tool.annotations.destructive_hint is True
 
 
 def _scope(tool: Tool, service: str) -> str | None:
