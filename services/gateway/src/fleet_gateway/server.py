@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from starlette.applications import Starlette
@@ -32,6 +32,7 @@ from fleet_gateway.registry.models import Catalogue
 from fleet_gateway.registry.service import Registry
 from fleet_gateway.routing.client import Forwarder
 from fleet_gateway.routing.lists import ListMerger
+from fleet_gateway.routing.nesting import Nesting
 from fleet_gateway.routing.service import Router, Straight
 from fleet_gateway.settings import Settings
 from fleet_gateway.status.tools import fleet_status
@@ -43,8 +44,23 @@ INSTRUCTIONS = (
 )
 
 
-def _connect(settings: Settings, runtime: Runtime) -> tuple[Forwarder, Registry]:
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """What the gateway's own server and its routes share."""
+
+    nesting: Nesting
+    forwarder: Forwarder
+    registry: Registry
+
+    @asynccontextmanager
+    async def opened(self) -> AsyncGenerator[Deps]:
+        async with self.forwarder.opened(), self.registry.watching():
+            yield Deps(self.registry)
+
+
+def _connect(settings: Settings, runtime: Runtime) -> _Parts:
     pem = read_key(settings.internal_private_key_file, "FLEET_GATEWAY_INTERNAL_PRIVATE_KEY_FILE")
+    nesting = Nesting(pem)
     backends = settings.backends()
     pool_metrics = PoolMetrics(runtime.metrics)
     options = PoolOptions(discover_s=settings.discover_s, hold_s=settings.hold_s)
@@ -53,6 +69,7 @@ def _connect(settings: Settings, runtime: Runtime) -> tuple[Forwarder, Registry]
         {name: Pool(name, urls, pool_metrics, options) for name, urls in backends.items()},
         catalogue,
         InternalSigner(pem),
+        nesting,
         runtime.metrics,
         connect_timeout_s=settings.connect_timeout_s,
     )
@@ -62,19 +79,13 @@ def _connect(settings: Settings, runtime: Runtime) -> tuple[Forwarder, Registry]
         refresh_s=settings.refresh_s,
         list_timeout_s=settings.list_timeout_s,
     )
-    return forwarder, registry
-
-
-@asynccontextmanager
-async def _opened(forwarder: Forwarder, registry: Registry) -> AsyncGenerator[Deps]:
-    async with forwarder.opened(), registry.watching():
-        yield Deps(registry)
+    return _Parts(nesting, forwarder, registry)
 
 
 @asynccontextmanager
 async def open_deps(settings: Settings, runtime: Runtime) -> AsyncGenerator[Deps]:
     """Open the connections to the services, for stdio; `create_gateway` shares them with its routes."""
-    async with _opened(*_connect(settings, runtime)) as deps:
+    async with _connect(settings, runtime).opened() as deps:
         yield deps
 
 
@@ -96,8 +107,9 @@ def create_gateway(
 ) -> Starlette:
     """Return the gateway's ASGI app."""
     run = runtime or Runtime.create(service.name, service.version, settings)
-    forwarder, registry = _connect(settings, run)
-    shared = replace(service, open_deps=lambda _settings, _runtime: _opened(forwarder, registry))
+    parts = _connect(settings, run)
+    forwarder, registry = parts.forwarder, parts.registry
+    shared = replace(service, open_deps=lambda _settings, _runtime: parts.opened())
     local = mcp_transport(create_server(shared, settings, runtime=run))
     lists = ListMerger(
         AtPath(local, MCP_PATH), registry.catalogue, forwarder, timeout_s=settings.list_timeout_s
@@ -116,4 +128,10 @@ def create_gateway(
             (KEY_PATH, KeyVerifier(keys)),
         )
     ]
-    return assemble(doors, settings, run, lifespan=local.router.lifespan_context)
+    return assemble(
+        doors,
+        settings,
+        run,
+        lifespan=local.router.lifespan_context,
+        is_nested=parts.nesting.is_nested,
+    )

@@ -22,6 +22,7 @@ from fleet_common.testing.upstream import Upstream, reset, reset_mid_body, statu
 from fleet_gateway.balancing.service import Pool, PoolMetrics, PoolOptions
 from fleet_gateway.registry.models import Catalogue, Offer
 from fleet_gateway.routing.client import Forwarder
+from fleet_gateway.routing.nesting import Nesting
 
 SHED = status(503, '{"shed": true}', Retry_After="1")
 FINE = status(200, '{"fine": true}')
@@ -64,7 +65,12 @@ async def hop_to(
     catalogue = Catalogue(["data"])
     catalogue.services["data"].offer = offer
     forwarder = Forwarder(
-        {"data": pool}, catalogue, InternalSigner(PRIVATE_PEM), metrics, connect_timeout_s=1
+        {"data": pool},
+        catalogue,
+        InternalSigner(PRIVATE_PEM),
+        Nesting(PRIVATE_PEM),
+        metrics,
+        connect_timeout_s=1,
     )
 
     async def app(scope: Any, receive: Any, send: Any) -> None:

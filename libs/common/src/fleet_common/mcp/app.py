@@ -28,7 +28,7 @@ from starlette.middleware.authentication import AuthenticationMiddleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from fleet_common.admission import Admission
@@ -143,6 +143,8 @@ def assemble(
     runtime: Runtime,
     *,
     lifespan: Lifespan,
+    is_nested: Callable[[Scope], bool] = lambda _scope: False,
+    routes: Sequence[BaseRoute] = (),
 ) -> Starlette:
     """Put the standard layers round `doors`.
 
@@ -151,12 +153,16 @@ def assemble(
         settings: hosts, origins, slots and queue.
         runtime: where health and metrics live.
         lifespan: opened before the first request and closed after the last.
+        is_nested: tells whether a request belongs to a call that holds a slot already.
+        routes: what else the app serves, inside the outer layers and with no authentication of ours.
     """
     admission = Admission(slots=settings.slots, queue=settings.queue, metrics=runtime.metrics)
     # A Route whose endpoint is an ASGI app hands the request over whole, for every method.
-    routes = [Route(door.path, endpoint=_guarded(door, admission, settings)) for door in doors]
+    guarded = [
+        Route(door.path, endpoint=_guarded(door, admission, settings, is_nested)) for door in doors
+    ]
     return Starlette(
-        routes=[*_operations(runtime), *routes],
+        routes=[*_operations(runtime), *guarded, *routes],
         middleware=_outer_layers(settings),
         lifespan=lifespan,
     )
@@ -175,9 +181,17 @@ class AtPath:
         await self._app(moved, receive, send)
 
 
-def _guarded(door: Door, admission: Admission, settings: ServiceSettings) -> ASGIApp:
+def _guarded(
+    door: Door,
+    admission: Admission,
+    settings: ServiceSettings,
+    is_nested: Callable[[Scope], bool],
+) -> ASGIApp:
     app: ASGIApp = AdmissionGate(
-        door.app, admission=admission, default_timeout_s=settings.default_timeout_s
+        door.app,
+        admission=admission,
+        default_timeout_s=settings.default_timeout_s,
+        is_nested=is_nested,
     )
     if door.verifier is None:
         return app

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import secrets
+from collections.abc import Callable
 from contextlib import nullcontext
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -68,14 +69,22 @@ class RequestIds:
 class AdmissionGate:
     """Holds a slot for each POST; sheds with 503 and Retry-After."""
 
-    def __init__(self, app: ASGIApp, *, admission: Admission, default_timeout_s: float) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        admission: Admission,
+        default_timeout_s: float,
+        is_nested: Callable[[Scope], bool] = lambda _scope: False,
+    ) -> None:
         self._app = app
+        self._is_nested = is_nested
         self._admission = admission
         self._default_timeout_s = default_timeout_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Wait for a slot, hold it until the answer is sent, or shed."""
-        if scope["type"] != "http" or scope["method"] != "POST":
+        if scope["type"] != "http" or scope["method"] != "POST" or self._is_nested(scope):
             await self._app(scope, receive, send)
             return
         named_s = _timeout_s(scope)

@@ -14,7 +14,7 @@ import asyncio
 import json
 import math
 import time
-from collections.abc import AsyncGenerator, Iterable, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal, cast
@@ -35,6 +35,7 @@ from fleet_gateway.registry.models import Catalogue
 from fleet_gateway.routing.answer import Answer
 from fleet_gateway.routing.body import Body, ClientGone
 from fleet_gateway.routing.connections import Connections
+from fleet_gateway.routing.nesting import MARKER_HEADER, Nesting
 
 log = structlog.get_logger()
 
@@ -44,7 +45,7 @@ _NOT_FORWARDED = frozenset(
         *(b"connection", b"keep-alive", b"proxy-authenticate", b"proxy-authorization"),
         *(b"proxy-connection", b"te", b"trailer", b"transfer-encoding", b"upgrade"),
         *(b"host", b"authorization", b"x-api-key", b"cookie", b"origin", b"x-request-id"),
-        TIMEOUT_HEADER.lower().encode(),
+        *(TIMEOUT_HEADER.lower().encode(), MARKER_HEADER.encode()),
     }
 )
 _SHED = (429, 503)
@@ -52,7 +53,6 @@ _ENDPOINTS = 3  # at most so many are tried while nobody listens
 _GRACE_S = 1.0  # the service knows the deadline too, and its own answer says more than ours
 
 Reason = Literal["refused", "shed", "broken"]
-RawHeaders = Iterable[tuple[bytes, bytes]]
 
 
 class _TryAgain(Exception):
@@ -94,6 +94,7 @@ class Forwarder:
         pools: Mapping[str, Pool],
         catalogue: Catalogue,
         signer: InternalSigner,
+        nesting: Nesting,
         metrics: Metrics,
         *,
         connect_timeout_s: float,
@@ -101,6 +102,7 @@ class Forwarder:
         self.pools = pools
         self._catalogue = catalogue
         self._signer = signer
+        self._nesting = nesting
         self._metrics = metrics
         self._connections = Connections(connect_timeout_s=connect_timeout_s)
 
@@ -188,19 +190,18 @@ class Forwarder:
             pool=self.pools[service],
             principal=principal,
             method=scope["method"],
-            headers=self._own_headers(service, principal, scope["headers"]),
+            headers=self._own_headers(service, principal, scope),
             body=body,
             answer=Answer(send),
         )
 
-    def _own_headers(
-        self, service: str, principal: Principal, headers: RawHeaders
-    ) -> CIMultiDict[str]:
+    def _own_headers(self, service: str, principal: Principal, scope: Scope) -> CIMultiDict[str]:
         own = CIMultiDict(
             (name.decode("latin-1"), value.decode("latin-1"))
-            for name, value in headers
-            if name.lower() not in _NOT_FORWARDED
+            for name, value in scope["headers"]
+            if name not in _NOT_FORWARDED
         )
+        own[MARKER_HEADER] = self._nesting.marker(scope)
         own["authorization"] = f"Bearer {self._signer.mint(principal, audience=service)}"
         request_id = structlog.contextvars.get_contextvars().get("request_id")
         if request_id:
