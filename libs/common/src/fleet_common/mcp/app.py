@@ -36,8 +36,9 @@ from fleet_common.auth import Principal
 from fleet_common.auth.internal import InternalVerifier
 from fleet_common.auth.keys import KeyFile
 from fleet_common.health import HealthReport
-from fleet_common.mcp.gate import AdmissionGate, ApiKeyHeader, RequestIds
+from fleet_common.mcp.gate import AdmissionGate, ApiKeyHeader
 from fleet_common.mcp.identity import FleetVerifier, KeyVerifier
+from fleet_common.mcp.requests import RequestIds
 from fleet_common.mcp.runtime import Runtime
 from fleet_common.mcp.server import create_server
 from fleet_common.mcp.service import DepsT, Service, SettingsT
@@ -163,7 +164,7 @@ def assemble(
     ]
     return Starlette(
         routes=[*_operations(runtime), *guarded, *routes],
-        middleware=_outer_layers(settings),
+        middleware=_outer_layers(settings, runtime),
         lifespan=lifespan,
     )
 
@@ -199,7 +200,7 @@ def _guarded(
     return AuthenticationMiddleware(app, backend=BearerAuthBackend(door.verifier))
 
 
-def _outer_layers(settings: ServiceSettings) -> list[Middleware]:
+def _outer_layers(settings: ServiceSettings, runtime: Runtime) -> list[Middleware]:
     origins = list(settings.allowed_origins)
     cors = Middleware(
         CORSMiddleware,
@@ -209,7 +210,8 @@ def _outer_layers(settings: ServiceSettings) -> list[Middleware]:
         expose_headers=["www-authenticate", "x-request-id", "retry-after"],
     )
     guard = Middleware(_Guard, allowed_hosts=list(settings.allowed_hosts), allowed_origins=origins)
-    return [*([cors] if origins else []), Middleware(RequestIds), Middleware(ApiKeyHeader), guard]
+    ids = Middleware(RequestIds, tracing=runtime.tracing)
+    return [*([cors] if origins else []), ids, Middleware(ApiKeyHeader), guard]
 
 
 class _Guard:

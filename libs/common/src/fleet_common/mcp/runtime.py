@@ -12,6 +12,7 @@ from fleet_common.metrics import Metrics
 from fleet_common.policy import PolicyFile
 from fleet_common.redis import Redis, create_redis
 from fleet_common.settings import ServiceSettings
+from fleet_common.tracing import Tracing
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,25 +30,30 @@ class Runtime:
     redis: Redis | None
     policy: PolicyFile
     approvals: Approvals
+    tracing: Tracing
 
     @classmethod
     def create(cls, service: str, version: str, settings: ServiceSettings) -> Runtime:
         """Return a fresh runtime for `service`."""
         url = settings.redis_url
-        redis = create_redis(url.get_secret_value()) if url else None
+        metrics = Metrics(service, version)
+        tracing = Tracing(settings, metrics, version)
+        redis = create_redis(url.get_secret_value(), traced=tracing.is_wanted) if url else None
         return cls(
             service=service,
-            metrics=Metrics(service, version),
+            metrics=metrics,
             health=Health(),
             redis=redis,
             policy=PolicyFile(settings.policy_file),
             approvals=Approvals.create(settings, redis),
+            tracing=tracing,
         )
 
     @asynccontextmanager
     async def opened(self) -> AsyncGenerator[None]:
         """Run what the parts need in the background while the block runs, and close them after it."""
         async with AsyncExitStack() as stack:
+            await stack.enter_async_context(self.tracing.opened())
             if self.redis is not None:
                 stack.push_async_callback(self.redis.aclose, close_connection_pool=True)
             await stack.enter_async_context(self.policy.followed())
