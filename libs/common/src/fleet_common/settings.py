@@ -52,6 +52,35 @@ class ServiceSettings(BaseSettings):
     internal_public_key_file: Path | None = Field(
         None, description="PEM with the public key that verifies the gateway's internal tokens."
     )
+    oauth_issuer: str | None = Field(
+        None,
+        description="Exact issuer of the OAuth access tokens that are accepted; without it keys only.",
+    )
+    public_url: str | None = Field(
+        None,
+        description="Base URL of this service as clients see it; with /mcp it is the audience of their tokens.",
+    )
+    oauth_jwks_url: str | None = Field(
+        None, description="Where the issuer's keys are; found in the issuer's metadata by default."
+    )
+    oauth_algorithms: CommaList = Field(
+        ("RS256", "ES256", "PS256"),
+        description="Signatures that are accepted, comma-separated, among RS256, ES256 and PS256.",
+    )
+    oauth_tenant_claim: str = Field(
+        "tenant",
+        description="Claim with the caller's tenant; a token without it is refused. Dots lead into objects.",
+    )
+    oauth_roles_claim: str = Field(
+        "roles", description="Claim with the names of the caller's roles."
+    )
+    introspection_url: str | None = Field(
+        None, description="Endpoint that is asked about opaque access tokens (RFC 7662)."
+    )
+    introspection_client_id: str = Field("", description="This service's client id there.")
+    introspection_client_secret: SecretStr | None = Field(
+        None, description="This service's client secret there."
+    )
     redis_url: SecretStr | None = Field(
         None,
         description="Redis or Valkey that all replicas share: limits, approvals, switches, tasks, cache.",
@@ -80,17 +109,6 @@ class ServiceSettings(BaseSettings):
     )
     queue: int = Field(
         128, ge=0, le=10_000, description="Tool calls that may wait for a slot; more are shed."
-    )
-    tracing_endpoint: str | None = Field(
-        None,
-        pattern=r"^https?://[^@\s]+$",
-        description="OTLP/HTTP collector that traces go to, such as http://collector:4318; tracing is off without one.",
-    )
-    tracing_sample_ratio: float = Field(
-        1.0,
-        ge=0,
-        le=1,
-        description="Share of the traces beginning here that are recorded; a caller's own decision comes first.",
     )
     default_timeout_s: float = Field(
         30.0, gt=0, le=3600, description="Time a call has when the caller names none, in seconds."

@@ -14,16 +14,14 @@ from fleet_common.auth.internal import InternalSigner
 from fleet_common.health import Check
 from fleet_common.mcp import Runtime, Service
 from fleet_common.mcp.app import (
-    KEY_PATH,
     MCP_PATH,
     AtPath,
-    Door,
     assemble,
+    door_pair,
     mcp_transport,
     open_credentials,
     read_key,
 )
-from fleet_common.mcp.identity import FleetVerifier, KeyVerifier
 from fleet_common.mcp.server import create_server
 from fleet_gateway import __version__
 from fleet_gateway.balancing.service import Pool, PoolMetrics, PoolOptions
@@ -115,18 +113,15 @@ def create_gateway(
         AtPath(local, MCP_PATH), registry.catalogue, forwarder, timeout_s=settings.list_timeout_s
     )
     router = Router(AtPath(local, MCP_PATH), registry, forwarder, lists)
-    keys, internal = open_credentials(settings, service.name)
-    behind: dict[str, ASGIApp] = {
-        "": router,
-        **{f"/{n}": Straight(n, forwarder) for n in settings.backends()},
+    credentials = open_credentials(settings, run)
+    behind: dict[str, tuple[ASGIApp, str]] = {
+        "": (router, service.name),
+        **{f"/{n}": (Straight(n, forwarder), n) for n in settings.backends()},
     }
     doors = [
-        Door(f"{prefix}{path}", verifier, app)
-        for prefix, app in behind.items()
-        for path, verifier in (
-            (MCP_PATH, FleetVerifier(keys, internal)),
-            (KEY_PATH, KeyVerifier(keys)),
-        )
+        door
+        for prefix, (app, owner) in behind.items()
+        for door in door_pair(app, credentials, service=owner, prefix=prefix)
     ]
     return assemble(
         doors,

@@ -19,11 +19,14 @@ from joserfc import jwt
 from joserfc.errors import JoseError
 from joserfc.jwk import ECKey
 
+from fleet_common.auth.jwt import header_of
 from fleet_common.auth.principal import Principal
 
 ISSUER = "fleet-gateway"
 LIFETIME_S = 60
 _ALGORITHM = "ES256"
+# RFC 8725 §3.11: a type of its own, so that no other JWT can be taken for one of these, nor the other way round.
+_TYPE = "fleet+jwt"
 _LEEWAY_S = 5
 _CACHED_TOKENS = 4096
 
@@ -61,7 +64,9 @@ class InternalSigner:
         issued = self._minted.get(slot)
         if issued is not None and now - issued[0] < LIFETIME_S / 2:
             return issued[1]
-        token = jwt.encode({"alg": _ALGORITHM}, self._claims(principal, audience, now), self._key)
+        token = jwt.encode(
+            {"alg": _ALGORITHM, "typ": _TYPE}, self._claims(principal, audience, now), self._key
+        )
         self._minted[slot] = (now, token)
         self._minted.move_to_end(slot)
         while len(self._minted) > _CACHED_TOKENS:
@@ -83,6 +88,11 @@ class InternalSigner:
             "exp": int(now) + LIFETIME_S,
             "jti": secrets.token_hex(8),
         }
+
+
+def is_internal(token: str) -> bool:
+    """Return whether `token` says that it is an internal one."""
+    return header_of(token.partition(".")[0]).get("typ") == _TYPE
 
 
 class InternalVerifier:
@@ -123,6 +133,8 @@ class InternalVerifier:
         except (JoseError, ValueError):
             return None
         claims = decoded.claims
+        if decoded.header.get("typ") != _TYPE:
+            return None
         now = self._now()
         if not all(isinstance(claims.get(name), int) for name in ("exp", "nbf", "iat")):
             return None

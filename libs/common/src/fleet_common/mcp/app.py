@@ -11,20 +11,18 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import anyio.to_thread
 from fastmcp import FastMCP
 from fastmcp.server.auth import AuthProvider
-from fastmcp.server.auth.middleware import RequireAuthMiddleware
 from fastmcp.server.http import (
     HostOriginGuardMiddleware,
     StarletteWithLifespan,
     create_streamable_http_app,
 )
-from mcp.server.auth.middleware.bearer_auth import BearerAuthBackend
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
-from starlette.middleware.authentication import AuthenticationMiddleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
@@ -35,10 +33,11 @@ from fleet_common.admission import Admission
 from fleet_common.auth import Principal
 from fleet_common.auth.internal import InternalVerifier
 from fleet_common.auth.keys import KeyFile
+from fleet_common.auth.oauth import OAuth, OAuthDoor
 from fleet_common.health import HealthReport
-from fleet_common.mcp.gate import AdmissionGate, ApiKeyHeader
+from fleet_common.mcp.gate import AdmissionGate, ApiKeyHeader, RequestIds
 from fleet_common.mcp.identity import FleetVerifier, KeyVerifier
-from fleet_common.mcp.requests import RequestIds
+from fleet_common.mcp.resource import authenticated, metadata_route
 from fleet_common.mcp.runtime import Runtime
 from fleet_common.mcp.server import create_server
 from fleet_common.mcp.service import DepsT, Service, SettingsT
@@ -58,11 +57,22 @@ class Door:
         path: exact path, such as `/mcp`.
         verifier: tells who is calling; None lets everybody in.
         app: what is behind the door.
+        oauth: what the door is to OAuth clients; None where only keys open it.
     """
 
     path: str
     verifier: AuthProvider | None
     app: ASGIApp
+    oauth: OAuthDoor | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """What opens the doors of one process: fleet keys always, the rest where it is configured."""
+
+    keys: KeyFile
+    internal: InternalVerifier | None
+    oauth: OAuth | None
 
 
 def create_app(
@@ -74,13 +84,30 @@ def create_app(
         SettingsError: no key file is configured, so nobody could be let in.
     """
     run = runtime or Runtime.create(service.name, service.version, settings)
-    keys, internal = open_credentials(settings, service.name)
     transport = mcp_transport(create_server(service, settings, runtime=run))
-    doors = [
-        Door(MCP_PATH, FleetVerifier(keys, internal), transport),
-        Door(KEY_PATH, KeyVerifier(keys), AtPath(transport, MCP_PATH)),
-    ]
+    credentials = open_credentials(settings, run)
+    doors = door_pair(AtPath(transport, MCP_PATH), credentials, service=service.name)
     return assemble(doors, settings, run, lifespan=transport.router.lifespan_context)
+
+
+def door_pair(
+    app: ASGIApp, credentials: Credentials, *, service: str, prefix: str = ""
+) -> list[Door]:
+    """Return the two doors to `app`: `<prefix>/mcp` for every credential, `<prefix>/key/mcp` for fleet keys only.
+
+    Args:
+        app: what is behind both.
+        credentials: what opens them.
+        service: whose scopes count behind them; "gateway" for all.
+        prefix: path before theirs, such as `/data`.
+    """
+    keys, internal = credentials.keys, credentials.internal
+    path = f"{prefix}{MCP_PATH}"
+    oauth = credentials.oauth.door(path, service) if credentials.oauth else None
+    return [
+        Door(path, FleetVerifier(keys, internal, oauth), app, oauth),
+        Door(f"{prefix}{KEY_PATH}", KeyVerifier(keys), app),
+    ]
 
 
 def create_open_app(
@@ -98,10 +125,8 @@ def create_open_app(
     return assemble(doors, settings, run, lifespan=transport.router.lifespan_context)
 
 
-def open_credentials(
-    settings: ServiceSettings, audience: str
-) -> tuple[KeyFile, InternalVerifier | None]:
-    """Return the key file and the verifier of internal tokens that `settings` name.
+def open_credentials(settings: ServiceSettings, runtime: Runtime) -> Credentials:
+    """Return what opens the doors, as `settings` say.
 
     Raises:
         SettingsError: there is no key file, or the public key cannot be read.
@@ -112,8 +137,8 @@ def open_credentials(
     internal = None
     if settings.internal_public_key_file is not None:
         pem = read_key(settings.internal_public_key_file, f"{prefix}INTERNAL_PUBLIC_KEY_FILE")
-        internal = InternalVerifier(pem, audience=audience)
-    return KeyFile(settings.keys_file), internal
+        internal = InternalVerifier(pem, audience=runtime.service)
+    return Credentials(KeyFile(settings.keys_file), internal, runtime.oauth)
 
 
 def read_key(path: Path, variable: str) -> bytes:
@@ -162,9 +187,10 @@ def assemble(
     guarded = [
         Route(door.path, endpoint=_guarded(door, admission, settings, is_nested)) for door in doors
     ]
+    metadata = [metadata_route(door.oauth) for door in doors if door.oauth is not None]
     return Starlette(
-        routes=[*_operations(runtime), *guarded, *routes],
-        middleware=_outer_layers(settings, runtime),
+        routes=[*_operations(runtime), *metadata, *guarded, *routes],
+        middleware=_outer_layers(settings),
         lifespan=lifespan,
     )
 
@@ -196,11 +222,10 @@ def _guarded(
     )
     if door.verifier is None:
         return app
-    app = RequireAuthMiddleware(app, door.verifier.required_scopes)
-    return AuthenticationMiddleware(app, backend=BearerAuthBackend(door.verifier))
+    return authenticated(app, door.verifier, door.oauth)
 
 
-def _outer_layers(settings: ServiceSettings, runtime: Runtime) -> list[Middleware]:
+def _outer_layers(settings: ServiceSettings) -> list[Middleware]:
     origins = list(settings.allowed_origins)
     cors = Middleware(
         CORSMiddleware,
@@ -209,9 +234,10 @@ def _outer_layers(settings: ServiceSettings, runtime: Runtime) -> list[Middlewar
         allow_headers=["*"],
         expose_headers=["www-authenticate", "x-request-id", "retry-after"],
     )
-    guard = Middleware(_Guard, allowed_hosts=list(settings.allowed_hosts), allowed_origins=origins)
-    ids = Middleware(RequestIds, tracing=runtime.tracing)
-    return [*([cors] if origins else []), ids, Middleware(ApiKeyHeader), guard]
+    public = [urlsplit(settings.public_url).netloc] if settings.public_url else []
+    hosts = [*settings.allowed_hosts, *public]
+    guard = Middleware(_Guard, allowed_hosts=hosts, allowed_origins=origins)
+    return [*([cors] if origins else []), Middleware(RequestIds), Middleware(ApiKeyHeader), guard]
 
 
 class _Guard:

@@ -15,8 +15,9 @@ from fastmcp.server.dependencies import get_access_token
 from pydantic import ConfigDict
 
 from fleet_common.auth import Principal
-from fleet_common.auth.internal import InternalVerifier
+from fleet_common.auth.internal import InternalVerifier, is_internal
 from fleet_common.auth.keys import PREFIX, KeyFile
+from fleet_common.auth.oauth import OAuthDoor
 from fleet_common.errors import Unauthenticated
 from fleet_common.policy import Grant, Role
 
@@ -68,20 +69,31 @@ class KeyVerifier(TokenVerifier):
 
 
 class FleetVerifier(KeyVerifier):
-    """Accepts fleet keys and the gateway's internal tokens: the verifier of `/mcp`.
+    """Accepts fleet keys, the gateway's internal tokens and OAuth access tokens: the verifier of `/mcp`.
 
-    The kind is told by the key's prefix, so no kind pays for parsing another.
+    The kind is told by the key's prefix or the token's type, so no kind pays for parsing another.
     """
 
-    def __init__(self, keys: KeyFile, internal: InternalVerifier | None) -> None:
+    def __init__(
+        self, keys: KeyFile, internal: InternalVerifier | None, oauth: OAuthDoor | None = None
+    ) -> None:
         super().__init__(keys)
         self._internal = internal
+        self._oauth = oauth
 
     async def verify_token(self, token: str) -> AccessToken | None:
-        """Return the caller of a valid fleet key or internal token, else None."""
+        """Return the caller of a valid key or token, else None.
+
+        Raises:
+            Unavailable: it is an OAuth token that cannot be judged now.
+        """
         if token.startswith(PREFIX):
             return await super().verify_token(token)
-        verified = self._internal.verify(token) if self._internal else None
+        verified = None
+        if is_internal(token):
+            verified = self._internal.verify(token) if self._internal else None
+        elif self._oauth is not None:
+            verified = await self._oauth.verify(token)
         return FleetToken.of(verified[0], token, expires_at=verified[1]) if verified else None
 
 

@@ -174,14 +174,15 @@ def _refusal_in(exc: BaseException) -> SettingsError | None:
 
 
 def _stdio(service: Service[SettingsT, DepsT], settings: SettingsT) -> int:
-    keys, _ = open_credentials(settings, service.name)
+    runtime = Runtime.create(service.name, service.version, settings)
+    keys = open_credentials(settings, runtime).keys
     variable = f"{settings.prefix()}STDIO_KEY"
     if settings.stdio_key is None:
         raise SettingsError(f"{variable} is not set: stdio needs a fleet key to know its caller")
     record = keys.lookup(settings.stdio_key.get_secret_value())
     if record is None:
         raise SettingsError(f"{variable} is not a valid fleet key")
-    server = create_server(service, settings, local_principal=record.principal())
+    server = create_server(service, settings, runtime=runtime, local_principal=record.principal())
     asyncio.run(server.run_stdio_async(show_banner=False))
     return 0
 

@@ -7,12 +7,13 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 from fleet_common.approvals import Approvals
+from fleet_common.auth.configured import create_oauth
+from fleet_common.auth.oauth import OAuth
 from fleet_common.health import Health
 from fleet_common.metrics import Metrics
 from fleet_common.policy import PolicyFile
 from fleet_common.redis import Redis, create_redis
 from fleet_common.settings import ServiceSettings
-from fleet_common.tracing import Tracing
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +23,7 @@ class Runtime:
     Attributes:
         redis: None when no Redis is configured: one process, nothing shared.
         policy: who may do what, as of now.
+        oauth: None without an authorization server: fleet keys only.
     """
 
     service: str
@@ -30,31 +32,36 @@ class Runtime:
     redis: Redis | None
     policy: PolicyFile
     approvals: Approvals
-    tracing: Tracing
+    oauth: OAuth | None
 
     @classmethod
     def create(cls, service: str, version: str, settings: ServiceSettings) -> Runtime:
-        """Return a fresh runtime for `service`."""
+        """Return a fresh runtime for `service`.
+
+        Raises:
+            SettingsError: OAuth is configured by half.
+        """
         url = settings.redis_url
+        redis = create_redis(url.get_secret_value()) if url else None
         metrics = Metrics(service, version)
-        tracing = Tracing(settings, metrics, version)
-        redis = create_redis(url.get_secret_value(), traced=tracing.is_wanted) if url else None
+        policy = PolicyFile(settings.policy_file)
         return cls(
             service=service,
             metrics=metrics,
             health=Health(),
             redis=redis,
-            policy=PolicyFile(settings.policy_file),
+            policy=policy,
             approvals=Approvals.create(settings, redis),
-            tracing=tracing,
+            oauth=create_oauth(settings, redis, policy, metrics),
         )
 
     @asynccontextmanager
     async def opened(self) -> AsyncGenerator[None]:
         """Run what the parts need in the background while the block runs, and close them after it."""
         async with AsyncExitStack() as stack:
-            await stack.enter_async_context(self.tracing.opened())
             if self.redis is not None:
                 stack.push_async_callback(self.redis.aclose, close_connection_pool=True)
             await stack.enter_async_context(self.policy.followed())
+            if self.oauth is not None:
+                await stack.enter_async_context(self.oauth.opened())
             yield
