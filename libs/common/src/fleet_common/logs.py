@@ -24,7 +24,7 @@ from fleet_common.redaction import redact_field, redact_text
 
 LogFormat = Literal["json", "console"]
 
-__all__ = ["configure", "current_traceparent", "request_context"]
+__all__ = ["configure", "current_traceparent", "request_context", "with_trace_id"]
 
 _ROUTED = ("uvicorn", "uvicorn.access", "uvicorn.error", "fastmcp", "mcp", "aiohttp", "asyncio")
 # W3C Trace Context, section 3.2: version 00, lower-case hex; an id of all zeros is invalid.
@@ -105,6 +105,12 @@ def request_context(
 def current_traceparent() -> str | None:
     """Return the W3C trace header of the current request, if it came with one."""
     return _traceparent.get()
+
+
+def with_trace_id(facts: dict[str, Any]) -> dict[str, Any]:
+    """Return the facts of an error with the id of the trace that it happened in, if there is one."""
+    trace_id = structlog.contextvars.get_contextvars().get("trace_id")
+    return {**facts, "traceId": trace_id} if trace_id else facts
 
 
 class _Finish:

@@ -110,6 +110,17 @@ class ServiceSettings(BaseSettings):
     queue: int = Field(
         128, ge=0, le=10_000, description="Tool calls that may wait for a slot; more are shed."
     )
+    tracing_endpoint: str | None = Field(
+        None,
+        pattern=r"^https?://[^@\s]+$",
+        description="OTLP/HTTP collector that traces go to, such as http://collector:4318; tracing is off without one.",
+    )
+    tracing_sample_ratio: float = Field(
+        1.0,
+        ge=0,
+        le=1,
+        description="Share of the traces beginning here that are recorded; a caller's own decision comes first.",
+    )
     default_timeout_s: float = Field(
         30.0, gt=0, le=3600, description="Time a call has when the caller names none, in seconds."
     )

@@ -23,8 +23,11 @@ from fleet_common.http import (
 )
 from fleet_common.logs import request_context
 from fleet_common.metrics import Metrics
+from fleet_common.settings import ServiceSettings
 from fleet_common.testing import wait_until
+from fleet_common.testing.collector import collector
 from fleet_common.testing.upstream import Upstream, not_http, reset, reset_mid_body, status
+from fleet_common.tracing import Tracing
 
 TRACEPARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 OK = status(200, "fine")
@@ -440,3 +443,22 @@ async def test_more_requests_than_connections_wait_their_turn(upstream: Upstream
         tasks = [group.create_task(client.get("/x")) for _ in range(20)]
     assert {task.result().status_code for task in tasks} == {200}
     assert len({id(request.transport) for request in upstream.requests}) <= 2
+
+
+async def test_every_attempt_is_a_span_and_the_other_side_is_told_its_parent(
+    upstream: Upstream, no_waits: None
+) -> None:
+    upstream.answer("/secret-name", status(503, Retry_After="0"), status(200))
+    async with collector() as spans:
+        tracing = Tracing(ServiceSettings(tracing_endpoint=spans.url), Metrics("data"), version="1")
+        async with tracing.opened(), open_client(name="crm", base_url=upstream.url) as client:
+            with tracing.request(None, "POST", {}):
+                await client.get("/secret-name", params={"q": "hunter22"})
+    first, second, request = spans.spans
+    assert first.attributes["error.type"] == "503"
+    assert (second.attributes["http.request.resend_count"], second.is_error) == (1, False)
+    assert {first.parent_id, second.parent_id} == {request.span_id}
+    sent = [call.headers["traceparent"].split("-")[2] for call in upstream.requests]
+    assert sent == [first.span_id, second.span_id]
+    assert b"secret-name" not in b"".join(spans.raw)
+    assert b"hunter22" not in b"".join(spans.raw)

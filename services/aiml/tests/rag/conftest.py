@@ -2,14 +2,13 @@
 
 No Qdrant server comes in a package, so the HTTP one is qdrant-client's local mode behind the few REST
 routes that the production adapter uses: the adapter, its serialisation and its errors are real. With
-FLEET_TEST_QDRANT_URL set, the same tests also run on a real server.
+FLEET_TEST_QDRANT_URL or FLEET_TEST_ENGINES=docker set, the same tests also run on a real server.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -33,7 +32,6 @@ from fleet_aiml.rag.store import VectorStore
 from fleet_aiml.testing import TEST_MODEL, WordEngine, word_spans
 from fleet_common.testing import serving
 
-SERVER_URL = os.environ.get("FLEET_TEST_QDRANT_URL")
 Handler = Callable[[str, dict[str, Any]], Awaitable[Any]]
 
 
@@ -140,11 +138,9 @@ async def http_store(_: Path) -> AsyncGenerator[VectorStore]:
 
 
 @asynccontextmanager
-async def server_store(_: Path) -> AsyncGenerator[VectorStore]:
-    if SERVER_URL is None:
-        pytest.skip("FLEET_TEST_QDRANT_URL is not set")
+async def server_store(url: str) -> AsyncGenerator[VectorStore]:
     prefix = f"test_{uuid4().hex}_"
-    client = await client_of(SERVER_URL)
+    client = await client_of(url)
     async with RemoteQdrant(client, prefix=prefix) as store:
         yield store
         for collection in (await client.get_collections()).collections:
@@ -152,12 +148,21 @@ async def server_store(_: Path) -> AsyncGenerator[VectorStore]:
                 await client.delete_collection(collection.name)
 
 
-STORES = {"edge": edge_store, "local": local_store, "http": http_store, "server": server_store}
+EMBEDDED = {"edge": edge_store, "local": local_store, "http": http_store}
 
 
-@pytest.fixture(params=STORES)
-async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[VectorStore]:
-    async with STORES[request.param](tmp_path / "vectors") as opened:
+@pytest.fixture(params=[*EMBEDDED, "server"])
+def opening(
+    request: pytest.FixtureRequest, tmp_path: Path
+) -> AbstractAsyncContextManager[VectorStore]:
+    if request.param == "server":
+        return server_store(request.getfixturevalue("qdrant_url"))
+    return EMBEDDED[request.param](tmp_path / "vectors")
+
+
+@pytest.fixture
+async def store(opening: AbstractAsyncContextManager[VectorStore]) -> AsyncIterator[VectorStore]:
+    async with opening as opened:
         yield opened
 
 

@@ -174,7 +174,7 @@ async def test_scroll_gives_every_point_once_with_its_vectors(
 
 
 # Local mode raises an error of its own where a server answers 404.
-@pytest.mark.parametrize("store", ["edge", "http", "server"], indirect=True)
+@pytest.mark.parametrize("opening", ["edge", "http", "server"], indirect=True)
 async def test_a_collection_that_does_not_exist_is_empty(store: VectorStore) -> None:
     question = Question([1.0, 0.0, 0.0, 0.0], None, limit=3)
     assert await store.stats("nothing") is None

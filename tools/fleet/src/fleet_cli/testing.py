@@ -1,9 +1,10 @@
-"""Pytest plugin: a real PostgreSQL and a real Valkey for every package's tests.
+"""Pytest plugin: a real PostgreSQL, Valkey and Qdrant for every package's tests.
 
 Where they come from, in this order: a URL in the environment (`FLEET_TEST_POSTGRES_URL`, a
-superuser's; `FLEET_TEST_REDIS_URL`), containers when `FLEET_TEST_ENGINES=docker`, else the embedded
-engines. The same tests pass on each. An engine starts on first use, one per pytest-xdist worker;
-what a killed test run left behind is ended and removed by the next one, by pid and start time.
+superuser's; `FLEET_TEST_REDIS_URL`; `FLEET_TEST_QDRANT_URL`), containers when `FLEET_TEST_ENGINES=docker`,
+else the embedded engines; no package brings a Qdrant server. The same tests pass on each. An engine
+starts on first use, one per pytest-xdist worker; what a killed test run left behind is ended and
+removed by the next one, by pid and start time.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from fleet_cli.processes import Child, ProcessRecord
 
 POSTGRES_IMAGE = "pgvector/pgvector:pg18"
 VALKEY_IMAGE = "valkey/valkey:9"
+QDRANT_IMAGE = "qdrant/qdrant:v1.16.2"
 PASSWORD = "test"  # noqa: S105  # a throw-away server on loopback
 _PREFIX = "fleet-test-"
 _OWNER = "owner.json"
@@ -103,6 +105,18 @@ def redis_url(valkey_url: str) -> str:
     return valkey_url
 
 
+@pytest.fixture(scope="session")
+def qdrant_url() -> Iterator[str]:
+    """The URL of a Qdrant server for this session: from the environment or a container."""
+    with contextlib.ExitStack() as stack:
+        url = os.environ.get("FLEET_TEST_QDRANT_URL")
+        if url is None and _wants_containers():
+            url = stack.enter_context(_qdrant_container())
+        if url is None:
+            pytest.skip("no Qdrant server: set FLEET_TEST_QDRANT_URL or FLEET_TEST_ENGINES=docker")
+        yield url
+
+
 def _wants_containers() -> bool:
     return os.environ.get("FLEET_TEST_ENGINES") == "docker"
 
@@ -161,6 +175,14 @@ def _valkey_container() -> Iterator[str]:
     with ValkeyContainer(VALKEY_IMAGE).with_password(PASSWORD) as container:
         host, port = container.get_host(), container.get_exposed_port()
         yield f"redis://:{PASSWORD}@{host}:{port}/0"
+
+
+@contextlib.contextmanager
+def _qdrant_container() -> Iterator[str]:
+    from testcontainers.community.qdrant import QdrantContainer  # noqa: PLC0415
+
+    with QdrantContainer(QDRANT_IMAGE) as container:
+        yield f"http://{container.rest_host_address}"
 
 
 @contextlib.contextmanager

@@ -27,8 +27,8 @@ from fleet_common.http.retry import (
     retry_after_s,
 )
 from fleet_common.http.translation import NEVER_S, Body, NotReached, translated
-from fleet_common.logs import current_traceparent
 from fleet_common.metrics import Metrics
+from fleet_common.tracing import ClientSpan
 
 log = structlog.get_logger()
 
@@ -102,6 +102,7 @@ class _Call:
         self._is_cut_short = left_s < own_s
         self._ends_at = time.monotonic() + left_s
         self._sent = 0
+        self._sets_traceparent = "traceparent" not in request.headers
         self._refused: httpx.Response | None = None
 
     async def send_until_answered(self) -> httpx.Response:
@@ -201,16 +202,28 @@ class _Call:
 
     async def _attempt(self) -> httpx.Response:
         left_s = max(self._ends_at - time.monotonic(), 0.001)
-        self._address(left_s)
-        with translated(self._to.name):
+        request = self._request
+        with ClientSpan(request.method, self._facts) as span, translated(self._to.name):
+            self._address(left_s, span.traceparent)
             async with asyncio.timeout(left_s):
-                response = await self._inner.handle_async_request(self._request)
+                response = await self._inner.handle_async_request(request)
+            span.answered(response.status_code)
         # Every transport for AsyncClient answers with an asynchronous stream.
         stream = cast(httpx.AsyncByteStream, response.stream)
         response.stream = Body(stream, self._to.name)
         return response
 
-    def _address(self, left_s: float) -> None:
+    def _facts(self) -> dict[str, str | int]:
+        """Return what a span may say of the request: not its path or query, which hold names and values."""
+        url = self._request.url
+        facts: dict[str, str | int] = {
+            "http.request.method": self._request.method,
+            "server.address": url.host,
+            "peer.service": self._to.name,
+        }
+        return {**facts, "http.request.resend_count": self._sent - 1} if self._sent > 1 else facts
+
+    def _address(self, left_s: float, traceparent: str | None) -> None:
         """Write this attempt's timeouts and the headers that every hop carries on."""
         request = self._request
         request.extensions["timeout"] = {
@@ -221,6 +234,5 @@ class _Call:
         }
         if self._to.forward_deadline:
             request.headers[TIMEOUT_HEADER] = str(int(left_s * 1000))
-        traceparent = current_traceparent()
-        if traceparent is not None:
-            request.headers.setdefault("traceparent", traceparent)
+        if traceparent is not None and self._sets_traceparent:
+            request.headers["traceparent"] = traceparent

@@ -35,8 +35,9 @@ from fleet_common.auth.internal import InternalVerifier
 from fleet_common.auth.keys import KeyFile
 from fleet_common.auth.oauth import OAuth, OAuthDoor
 from fleet_common.health import HealthReport
-from fleet_common.mcp.gate import AdmissionGate, ApiKeyHeader, RequestIds
+from fleet_common.mcp.gate import AdmissionGate, ApiKeyHeader
 from fleet_common.mcp.identity import FleetVerifier, KeyVerifier
+from fleet_common.mcp.requests import RequestIds
 from fleet_common.mcp.resource import authenticated, metadata_route
 from fleet_common.mcp.runtime import Runtime
 from fleet_common.mcp.server import create_server
@@ -190,7 +191,7 @@ def assemble(
     metadata = [metadata_route(door.oauth) for door in doors if door.oauth is not None]
     return Starlette(
         routes=[*_operations(runtime), *metadata, *guarded, *routes],
-        middleware=_outer_layers(settings),
+        middleware=_outer_layers(settings, runtime),
         lifespan=lifespan,
     )
 
@@ -225,7 +226,7 @@ def _guarded(
     return authenticated(app, door.verifier, door.oauth)
 
 
-def _outer_layers(settings: ServiceSettings) -> list[Middleware]:
+def _outer_layers(settings: ServiceSettings, runtime: Runtime) -> list[Middleware]:
     origins = list(settings.allowed_origins)
     cors = Middleware(
         CORSMiddleware,
@@ -237,7 +238,8 @@ def _outer_layers(settings: ServiceSettings) -> list[Middleware]:
     public = [urlsplit(settings.public_url).netloc] if settings.public_url else []
     hosts = [*settings.allowed_hosts, *public]
     guard = Middleware(_Guard, allowed_hosts=hosts, allowed_origins=origins)
-    return [*([cors] if origins else []), Middleware(RequestIds), Middleware(ApiKeyHeader), guard]
+    ids = Middleware(RequestIds, tracing=runtime.tracing)
+    return [*([cors] if origins else []), ids, Middleware(ApiKeyHeader), guard]
 
 
 class _Guard:

@@ -1,23 +1,18 @@
-"""The ASGI layers in front of FastMCP: API-key header, request id, admission."""
+"""The ASGI layers in front of FastMCP: API-key header and admission."""
 
 from __future__ import annotations
 
-import re
-import secrets
 from collections.abc import Callable
 from contextlib import nullcontext
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from fleet_common.admission import Admission
 from fleet_common.deadline import TIMEOUT_HEADER, deadline
 from fleet_common.errors import FleetError, Overloaded
-from fleet_common.logs import request_context
-
-_SAFE_ID = re.compile(r"[A-Za-z0-9._-]{8,64}")
-_TRACEPARENT = re.compile(r"00-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
+from fleet_common.logs import with_trace_id
 
 
 class ApiKeyHeader:
@@ -34,36 +29,6 @@ class ApiKeyHeader:
             if key and "authorization" not in headers:
                 headers["authorization"] = f"Bearer {key}"
         await self._app(scope, receive, send)
-
-
-class RequestIds:
-    """Gives every request an id and binds it, with the caller's trace id, to each log line of the request."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Bind the ids and pass the request on."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        headers = Headers(scope=scope)
-        offered = headers.get("x-request-id", "")
-        request_id = offered if _SAFE_ID.fullmatch(offered) else secrets.token_hex(8)
-        traceparent = headers.get("traceparent", "")
-        trace = _TRACEPARENT.fullmatch(traceparent)
-
-        async def send_with_id(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                MutableHeaders(scope=message)["x-request-id"] = request_id
-            await send(message)
-
-        with request_context(
-            request_id=request_id,
-            trace_id=trace.group(1) if trace else None,
-            traceparent=traceparent if trace else None,
-        ):
-            await self._app(scope, receive, send_with_id)
 
 
 class AdmissionGate:
@@ -109,7 +74,11 @@ def error_response(error: FleetError) -> JSONResponse:
     body = {
         "jsonrpc": "2.0",
         "id": None,
-        "error": {"code": error.jsonrpc_code, "message": str(error), "data": error.to_dict()},
+        "error": {
+            "code": error.jsonrpc_code,
+            "message": str(error),
+            "data": with_trace_id(error.to_dict()),
+        },
     }
     headers = {}
     if error.retry_after_s is not None:

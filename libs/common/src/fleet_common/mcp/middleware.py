@@ -33,6 +33,7 @@ from pydantic import ValidationError as PydanticValidationError
 from pydantic_core import to_json
 from structlog.contextvars import get_contextvars
 
+from fleet_common import tracing
 from fleet_common.auth import Principal
 from fleet_common.deadline import TIMEOUT_HEADER, deadline
 from fleet_common.errors import (
@@ -43,6 +44,7 @@ from fleet_common.errors import (
     NotFound,
     UnknownTool,
 )
+from fleet_common.logs import with_trace_id
 from fleet_common.mcp.approval import ApprovalGate, Call, Guarded, carrying_out
 from fleet_common.mcp.identity import acting_as, caller
 from fleet_common.metrics import Metrics
@@ -121,6 +123,7 @@ class FleetMiddleware(Middleware):
         facts = self._tools.get(name)
         if facts is None:
             raise UnknownTool(name)
+        tracing.describe("tools/call", name)
         target = Target("tool", name, facts.scope)
         known, roles = self._allow(principal, target, UnknownTool(name))
         seconds = _timeout_s(context) or facts.timeout_s
@@ -177,6 +180,7 @@ class FleetMiddleware(Middleware):
         call_next: CallNext[mcp_types.ReadResourceRequestParams, ResourceResult],
     ) -> ResourceResult:
         """Read a resource as the caller; refusals look like a resource that does not exist."""
+        tracing.describe("resources/read")
         target = self._resource(self._listed_as(str(context.message.uri)))
         return await self._guarded(target, lambda: call_next(context))
 
@@ -186,6 +190,7 @@ class FleetMiddleware(Middleware):
         call_next: CallNext[mcp_types.GetPromptRequestParams, PromptResult],
     ) -> PromptResult:
         """Render a prompt as the caller; refusals look like a prompt that does not exist."""
+        tracing.describe("prompts/get")
         target = self._prompt(context.message.name)
         return await self._guarded(target, lambda: call_next(context))
 
@@ -219,7 +224,8 @@ class FleetMiddleware(Middleware):
             raise  # already in the protocol's own words
         except Exception as exc:  # the edge: everything becomes a coded error here, once
             error = translate(exc)
-            raise MCPError(error.jsonrpc_code, str(error), error.to_dict()) from exc
+            tracing.failed(error.code)
+            raise MCPError(error.jsonrpc_code, str(error), with_trace_id(error.to_dict())) from exc
 
     def _resource(self, uri: str) -> Target:
         return Target("resource", uri, self._read_scope)
@@ -260,6 +266,8 @@ class FleetMiddleware(Middleware):
     ) -> None:
         name = params.name if params.name in self._tools else _UNKNOWN
         self._metrics.tool_calls.labels(tool=name, outcome=outcome).inc()
+        if outcome != "ok":
+            tracing.failed(outcome)
         log.info(
             "tool_called",
             tool=name,
@@ -319,7 +327,9 @@ def translate(exc: BaseException) -> FleetError:
 
 def error_result(error: FleetError) -> ToolResult:
     """Return the tool result that carries `error`: readable text, and facts for programs in `_meta`."""
-    return ToolResult(content=str(error), meta={ERROR_META: error.to_dict()}, is_error=True)
+    return ToolResult(
+        content=str(error), meta={ERROR_META: with_trace_id(error.to_dict())}, is_error=True
+    )
 
 
 def _timeout_s(context: MiddlewareContext[Any]) -> float | None:

@@ -14,6 +14,7 @@ from fleet_common.metrics import Metrics
 from fleet_common.policy import PolicyFile
 from fleet_common.redis import Redis, create_redis
 from fleet_common.settings import ServiceSettings
+from fleet_common.tracing import Tracing
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +33,7 @@ class Runtime:
     redis: Redis | None
     policy: PolicyFile
     approvals: Approvals
+    tracing: Tracing
     oauth: OAuth | None
 
     @classmethod
@@ -42,8 +44,9 @@ class Runtime:
             SettingsError: OAuth is configured by half.
         """
         url = settings.redis_url
-        redis = create_redis(url.get_secret_value()) if url else None
         metrics = Metrics(service, version)
+        tracing = Tracing(settings, metrics, version)
+        redis = create_redis(url.get_secret_value(), traced=tracing.is_wanted) if url else None
         policy = PolicyFile(settings.policy_file)
         return cls(
             service=service,
@@ -52,6 +55,7 @@ class Runtime:
             redis=redis,
             policy=policy,
             approvals=Approvals.create(settings, redis),
+            tracing=tracing,
             oauth=create_oauth(settings, redis, policy, metrics),
         )
 
@@ -59,6 +63,7 @@ class Runtime:
     async def opened(self) -> AsyncGenerator[None]:
         """Run what the parts need in the background while the block runs, and close them after it."""
         async with AsyncExitStack() as stack:
+            await stack.enter_async_context(self.tracing.opened())
             if self.redis is not None:
                 stack.push_async_callback(self.redis.aclose, close_connection_pool=True)
             await stack.enter_async_context(self.policy.followed())

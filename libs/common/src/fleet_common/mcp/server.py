@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
+import fastmcp
 from fastmcp import FastMCP
 from fastmcp.resources import Resource, ResourceTemplate
 from fastmcp.tools import Tool
@@ -28,6 +29,8 @@ SCOPE_META = "fleet/scope"
 # FastMCP logs a traceback for every error a tool raises, expected refusals included. The fleet's middleware
 # logs each call once, and defects with their traceback, so this logger would only repeat it.
 logging.getLogger("fastmcp.server.server").setLevel(logging.CRITICAL)
+# Its spans carry the texts of exceptions; ours do not, and one per hop is enough.
+fastmcp.settings.telemetry_mode = "off"
 _LIST_TTL_S = 60  # honest: a process's lists change only when it is replaced
 
 

@@ -1,0 +1,90 @@
+"""The outermost layer: every request has an id and, if its client or we trace, a trace."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections import deque
+from contextlib import AbstractContextManager, nullcontext
+from typing import TypeAlias
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from fleet_common.logs import request_context
+from fleet_common.tracing import ServerSpan, TraceContext, Tracing
+
+Recorded: TypeAlias = AbstractContextManager[tuple[TraceContext | None, ServerSpan | None]]
+
+_SAFE_ID = re.compile(r"[A-Za-z0-9._-]{8,64}")
+_METHODS = {
+    *("initialize", "ping", "server/discover", "completion/complete", "subscriptions/listen"),
+    *("tools/list", "tools/call", "prompts/list", "prompts/get"),
+    *("resources/list", "resources/templates/list", "resources/read"),
+}
+_UNTRACED = {"/livez", "/readyz", "/startupz", "/metrics"}
+_PEEK_BYTES = 64 * 1024  # what uvicorn holds of a body anyway before anybody reads it
+
+
+class RequestIds:
+    """Binds a request's ids to each of its log lines, and records its span."""
+
+    def __init__(self, app: ASGIApp, *, tracing: Tracing) -> None:
+        self._app = app
+        self._tracing = tracing
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Bind the ids and pass the request on."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        offered = headers.get("x-request-id", "")
+        request_id = offered if _SAFE_ID.fullmatch(offered) else secrets.token_hex(8)
+        caller = TraceContext.of(headers.get("traceparent"), headers.get("tracestate"))
+        if caller is None and scope["method"] == "POST" and scope["path"].endswith("/mcp"):
+            caller, receive = await _peeked(receive)
+        with self._recorded(scope, headers, caller) as (trace, span):
+
+            async def send_with_id(message: Message) -> None:
+                if message["type"] == "http.response.start":
+                    MutableHeaders(scope=message)["x-request-id"] = request_id
+                    if span is not None:
+                        span.answered(message["status"], _route(scope))
+                await send(message)
+
+            traceparent = trace.traceparent if trace else None
+            with request_context(request_id=request_id, traceparent=traceparent):
+                await self._app(scope, receive, send_with_id)
+
+    def _recorded(self, scope: Scope, headers: Headers, caller: TraceContext | None) -> Recorded:
+        if not self._tracing.is_on or scope["path"] in _UNTRACED:
+            return nullcontext((caller, None))
+        method = headers.get("mcp-method", "")
+        facts = {"mcp.method.name": method} if method in _METHODS else {}
+        return self._tracing.request(caller, scope["method"], facts)
+
+
+async def _peeked(receive: Receive) -> tuple[TraceContext | None, Receive]:
+    """Return the trace context that the body's `_meta` carries, and a `receive` that gives the whole body again.
+
+    Clients that speak MCP put it there, and not every one into a header as well; the gateway passes bodies on
+    unread, and every answer must name the trace, also those that are given before a body is read.
+    """
+    read: deque[Message] = deque()
+    body = b""
+    while len(body) < _PEEK_BYTES:
+        read.append(await receive())
+        body += read[-1].get("body", b"")
+        if not read[-1].get("more_body", False):
+            break
+
+    async def again() -> Message:
+        return read.popleft() if read else await receive()
+
+    return TraceContext.in_body(body), again
+
+
+def _route(scope: Scope) -> str | None:
+    """Return the path's template: a path itself may hold an id that opens something."""
+    return getattr(scope.get("route"), "path", None)
