@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 from uuid import uuid4
@@ -28,11 +28,12 @@ from fleet_common.approvals import Plan, needs_approval
 from fleet_common.approvals.desk import Desk
 from fleet_common.auth import Principal
 from fleet_common.auth.keys import KeyFile
-from fleet_common.errors import NotFound
+from fleet_common.errors import NotFound, PermissionDenied
 from fleet_common.mcp import CurrentDeps, CurrentPlan, Runtime, Service
 from fleet_common.mcp.app import create_app
 from fleet_common.mcp.middleware import ERROR_META
 from fleet_common.mcp.server import create_server
+from fleet_common.policy import BUILT_IN, ApprovalRule, PolicyFile
 from fleet_common.settings import ServiceSettings
 from fleet_common.testing import principal, serving
 from fleet_common.testing.wire import answer, modern, text
@@ -107,12 +108,21 @@ class Fleet:
         )
 
     def client(
-        self, era: Era = "auto", says: Callable[..., Any] | None = None, **more: Any
+        self,
+        era: Era = "auto",
+        says: Callable[..., Any] | None = None,
+        *,
+        rules: Sequence[ApprovalRule] = (),
+        caller: Principal | None = None,
+        **changed: Any,
     ) -> Client[Any]:
         """Return an in-memory client of a fresh replica; `says` answers its questions."""
-        principal = more.pop("caller", self.caller)
-        settings = self.settings.model_copy(update=more)
-        server = create_server(self.service, settings, local_principal=principal)
+        settings = self.settings.model_copy(update=changed)
+        policy = BUILT_IN.model_copy(update={"approvals": tuple(rules)})
+        runtime = replace(Runtime.create("data", "1", settings), policy=PolicyFile.fixed(policy))
+        server = create_server(
+            self.service, settings, runtime=runtime, local_principal=caller or self.caller
+        )
         return Client(server, mode=era, elicitation_handler=says)
 
     @asynccontextmanager
@@ -514,3 +524,95 @@ async def test_a_raw_client_is_told_what_the_protocol_says(fleet: Fleet) -> None
                 request_state="nonsense",
                 allow_input_required=True,
             )
+
+
+TWO_STEP = ApprovalRule(tools=("note_*",), confirm="two_step")
+
+
+def token_of(result: CallToolResult) -> str:
+    """Return the token that a refusal names."""
+    return str(facts(result)["approval"]["confirmToken"])
+
+
+class TestTwoSteps:
+    """Where the policy says that two calls are enough: proves no person, binds everything else alike."""
+
+    async def test_the_same_call_with_the_token_goes_through_once(self, fleet: Fleet) -> None:
+        async with fleet.client(rules=[TWO_STEP]) as client:
+            asked = await delete(client)
+            token = token_of(asked)
+            assert token in text(asked)
+            assert facts(asked)["approval"]["plan"] == ["Delete note 1", "Note: 1"]
+            assert text(await delete(client, confirm_token=token)) == "deleted 1 at version 1"
+            used = facts(await delete(client, confirm_token=token))
+        assert (used["code"], "has been used" in used["message"]) == ("approval_invalid", True)
+        assert fleet.shelf.deleted == ["1"]
+
+    async def test_of_fifty_confirmations_on_two_replicas_one_goes_through(
+        self, fleet: Fleet
+    ) -> None:
+        async with fleet.client(rules=[TWO_STEP]) as one, fleet.client(rules=[TWO_STEP]) as two:
+            token = token_of(await delete(one))
+            results = await asyncio.gather(
+                *(delete(replica, confirm_token=token) for _ in range(25) for replica in (one, two))
+            )
+        refused = [facts(result)["code"] for result in results if result.is_error]
+        assert refused == ["approval_invalid"] * 49
+        assert fleet.shelf.deleted == ["1"]
+
+    async def test_the_token_is_for_this_call_and_this_version(self, fleet: Fleet) -> None:
+        colleague = replace(fleet.caller, subject="key:other")
+        async with fleet.client(rules=[TWO_STEP]) as client:
+            token = token_of(await delete(client))
+            for other in ({"note_id": "2"}, {"why": "x"}):
+                told = facts(await delete(client, **other, confirm_token=token))
+                assert told["code"] == "approval_invalid"
+        async with fleet.client(rules=[TWO_STEP], caller=colleague) as thief:
+            told = facts(await delete(thief, confirm_token=token))
+            assert told["code"] == "approval_invalid"
+        fleet.shelf.versions["1"] += 1
+        async with fleet.client(rules=[TWO_STEP]) as client:
+            told = facts(await delete(client, confirm_token=token))
+        assert "object changed" in told["message"]
+        assert fleet.shelf.deleted == []
+
+    async def test_who_can_be_asked_is_asked_all_the_same(self, fleet: Fleet) -> None:
+        async with fleet.client("auto", no, rules=[TWO_STEP]) as client:
+            assert facts(await delete(client))["code"] == "approval_denied"
+
+    async def test_a_rule_for_a_person_takes_no_token(self, fleet: Fleet) -> None:
+        async with fleet.client(rules=[TWO_STEP]) as client:
+            token = token_of(await delete(client))
+        async with fleet.client() as strict:
+            told = facts(await delete(strict, confirm_token=token))
+        assert told["code"] == "approval_invalid"
+
+
+class TestSecondPerson:
+    """Somebody other than the caller: no question in the caller's own client will do."""
+
+    RULE = ApprovalRule(tools=("note_delete",), confirm="human", second_person=True)
+
+    async def test_the_callers_own_yes_is_not_asked_for(self, fleet: Fleet) -> None:
+        async with fleet.client("auto", yes, rules=[self.RULE]) as client:
+            asked = await delete(client)
+            assert facts(asked)["code"] == "approval_required"
+            with pytest.raises(PermissionDenied):
+                await approve(fleet, asked, by=fleet.caller.subject)
+            await approve(fleet, asked)
+            assert text(await delete(client)) == "deleted 1 at version 1"
+
+    async def test_two_steps_do_not_make_two_people(self, fleet: Fleet) -> None:
+        both = ApprovalRule(tools=("*",), confirm="two_step", second_person=True)
+        async with fleet.client(rules=[both]) as client:
+            assert "id" in facts(await delete(client))["approval"]
+
+
+async def test_a_policy_can_let_a_tool_go_and_hold_back_another(fleet: Fleet) -> None:
+    free = ApprovalRule(tools=("note_purge",), confirm="none")
+    guarded = ApprovalRule(tools=("fleet_whoami",), confirm="human")
+    async with fleet.client("auto", no, rules=[free, guarded]) as client:
+        purged = await client.call_tool("note_purge", {"everything": True, "confirm_token": "x"})
+        assert text(purged) == "purged"
+        held = await client.call_tool("fleet_whoami", raise_on_error=False)
+    assert facts(held)["code"] == "approval_denied"
