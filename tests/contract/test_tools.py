@@ -12,6 +12,7 @@ import pytest
 from fastmcp import FastMCP
 from fastmcp.tools import Tool
 
+from fleet_common.approvals.planning import planner_of
 from fleet_common.mcp import Service, params
 
 SHARED = {
@@ -88,6 +89,13 @@ class TestEveryTool:
         hints = get_type_hints(fn, include_extras=True)
         for argument in SHARED.keys() & hints.keys():
             assert hints[argument] == SHARED[argument], argument
+
+    def test_says_what_it_would_destroy_before_it_does(
+        self, service: str, fn: Callable[..., Any], listed: dict[str, Tool]
+    ) -> None:
+        hints = listed[tool_name(fn)].annotations
+        assert hints is not None
+        assert not hints.destructive_hint or planner_of(fn) is not None
 
     def test_takes_no_tenant_from_the_caller(
         self, service: str, fn: Callable[..., Any], listed: dict[str, Tool]

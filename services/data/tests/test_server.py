@@ -23,7 +23,8 @@ from fleet_common.testing import admin, principal, viewer
 from fleet_data.server import SERVICE, open_deps
 from fleet_data.settings import Settings
 
-TOOLS = {"crm_search", "crm_get", "crm_upsert", "db_query"}
+TOOLS = {"crm_search", "crm_get", "crm_upsert", "crm_delete", "db_query"}
+WRITES = {"crm_upsert", "crm_delete"}
 
 
 def rows(result: Any) -> list[list[Any]]:
@@ -39,7 +40,7 @@ async def test_every_tool_says_what_it_does(connect: Any) -> None:
         tool = tools[name]
         assert tool.title
         assert tool.output_schema
-        assert tool.annotations.read_only_hint is (name != "crm_upsert")
+        assert tool.annotations.read_only_hint is (name not in WRITES)
         assert "caller" not in tool.input_schema["properties"]
         assert "tenant" not in tool.input_schema["properties"]
 

@@ -45,6 +45,14 @@ class Records(Protocol):
         """
         ...
 
+    async def answered(self, call: KeyedCall) -> Any | None:
+        """Return the answer given before, or None; takes nothing, so that a plan may ask too.
+
+        Raises:
+            KeyReused: the key was used with other arguments.
+        """
+        ...
+
     async def remember(self, call: KeyedCall, answer: Any) -> None:
         """Record the answer, as JSON, under the key that `recall` took."""
         ...

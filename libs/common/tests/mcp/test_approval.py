@@ -21,7 +21,7 @@ from fastmcp.client.transports import StreamableHttpTransport
 from fastmcp.tools import tool
 from mcp import MCPError
 from mcp_types import InputRequiredResult, ToolAnnotations
-from typing_extensions import TypedDict
+from pydantic import BaseModel
 
 from fleet_cli.engines.freeport import free_port
 from fleet_common.approvals import Plan, needs_approval
@@ -33,7 +33,7 @@ from fleet_common.mcp import CurrentDeps, CurrentPlan, Runtime, Service
 from fleet_common.mcp.app import create_app
 from fleet_common.mcp.middleware import ERROR_META
 from fleet_common.mcp.server import create_server
-from fleet_common.policy import BUILT_IN, ApprovalRule, PolicyFile
+from fleet_common.policy import BUILT_IN, ApprovalRule, Grant, PolicyFile
 from fleet_common.settings import ServiceSettings
 from fleet_common.testing import principal, serving
 from fleet_common.testing.wire import answer, modern, text
@@ -53,12 +53,12 @@ class Shelf:
     deleted: list[str] = field(default_factory=list)
 
 
-class Deletion(TypedDict):
+class Deletion(BaseModel):
     note_id: str
 
 
-async def plan_deletion(arguments: Deletion, _: Principal, shelf: Shelf) -> Plan | None:
-    note_id = arguments["note_id"]
+async def plan_deletion(arguments: Deletion, _: Grant, shelf: Shelf) -> Plan | None:
+    note_id = arguments.note_id
     if note_id == "nothing":
         return None
     if note_id not in shelf.versions:

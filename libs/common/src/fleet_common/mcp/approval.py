@@ -42,7 +42,7 @@ from fleet_common.errors import (
     DeadlineExceeded,
     NotConfigured,
 )
-from fleet_common.policy import PolicyFile
+from fleet_common.policy import Grant, PolicyFile, Role
 
 log = structlog.get_logger()
 
@@ -104,7 +104,7 @@ class ApprovalGate:
         self._policy = policy
 
     async def admit(
-        self, call: Call, tool: Guarded, principal: Principal
+        self, call: Call, tool: Guarded, principal: Principal, roles: tuple[Role, ...]
     ) -> Admitted | InputRequiredToolResult:
         """Return the call that may go ahead, or the question that the client must bring an answer to.
 
@@ -122,7 +122,7 @@ class ApprovalGate:
             call = call.copy(message=message)
         if need.confirm == "none":
             return Admitted(call)
-        plan = await _planned(call, tool, principal, arguments)
+        plan = await _planned(call, tool, Grant.of(principal, roles), arguments)
         if plan is None:
             return Admitted(call)
         ask = Ask.of(principal, name, arguments, plan)
@@ -243,12 +243,12 @@ def _context(call: Call) -> Context:
 
 
 async def _planned(
-    call: Call, tool: Guarded, principal: Principal, arguments: Mapping[str, Any]
+    call: Call, tool: Guarded, grant: Grant, arguments: Mapping[str, Any]
 ) -> Plan | None:
     deps = _context(call).lifespan_context.get("deps")
     with deadline(tool.timeout_s):
         async with asyncio.timeout(tool.timeout_s):
-            return await tool.planner(arguments, principal, deps)
+            return await tool.planner(arguments, grant, deps)
 
 
 def _can_be_asked(ctx: Context) -> bool:

@@ -128,7 +128,7 @@ class FleetMiddleware(Middleware):
         known, roles = self._allow(principal, target, UnknownTool(name))
         seconds = _timeout_s(context) or facts.timeout_s
         with acting_as(known, roles):
-            admitted = await self._approvals.admit(context, facts.guarded, known)
+            admitted = await self._approvals.admit(context, facts.guarded, known, roles)
             if isinstance(admitted, InputRequiredToolResult):
                 return admitted
             with carrying_out(admitted.plan):

@@ -8,10 +8,12 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol
 from uuid import UUID
 
+from fleet_common.approvals import Plan
 from fleet_common.errors import InvalidInput, PermissionDenied
 from fleet_common.idempotency import KeyedCall, once
 from fleet_data.claims import Caller
 from fleet_data.crm.cursor import CursorSigner
+from fleet_data.crm.deletion import Deleted, Deletion, delete, plan_deletion
 from fleet_data.crm.models import (
     FieldDef,
     Filter,
@@ -24,7 +26,8 @@ from fleet_data.crm.models import (
     Upserted,
 )
 from fleet_data.crm.objects import OBJECTS
-from fleet_data.crm.upsert import Transaction, Upsert, restored, told, upsert
+from fleet_data.crm.transaction import Transaction
+from fleet_data.crm.upsert import Upsert, restored, told, upsert
 from fleet_data.ids import uuid7
 
 _UPSERT = "crm_upsert"
@@ -174,6 +177,30 @@ class Crm:
                 return (await upsert(changes, call)).to_json()
 
             return restored(await once(changes.records, keyed, change))
+
+    async def plan_deletion(self, call: Deletion) -> Plan | None:
+        """Return what `delete` would do; None when the call was answered before and will change nothing.
+
+        Raises:
+            NotFound: there is no such record.
+            VersionConflict: it is at another version than the caller thinks.
+            KeyReused: the key was used with other arguments.
+        """
+        async with self._store.changing(call.caller, change_set=uuid7(), keep=False) as changes:
+            return await plan_deletion(changes, call)
+
+    async def delete(self, call: Deletion, *, planned_version: int | None = None) -> Deleted:
+        """Delete a record softly, at `planned_version`, else at the one the caller named, else at any.
+
+        Raises:
+            NotFound: there is no such record.
+            VersionConflict: it is at another version.
+            KeyReused: the key was used with other arguments.
+        """
+        change_set = uuid7()
+        at = call.if_version if planned_version is None else planned_version
+        async with self._store.changing(call.caller, change_set=change_set, keep=True) as changes:
+            return await delete(changes, call, change_set=change_set, at_version=at)
 
     async def describe(self, caller: Caller, name: str) -> dict[str, Any]:
         """Return what a model must know to work with an object: fields, choices and, for deals, the stages.

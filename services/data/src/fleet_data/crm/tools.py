@@ -1,4 +1,4 @@
-"""The CRM as a model sees it: search, get and upsert, generic over the object."""
+"""The CRM as a model sees it: search, get, upsert and delete, generic over the object."""
 
 from __future__ import annotations
 
@@ -9,23 +9,28 @@ from uuid import UUID
 from fastmcp.dependencies import Depends
 from fastmcp.tools import ToolResult, tool
 from mcp_types import ToolAnnotations
-from pydantic import Field, WithJsonSchema
+from pydantic import BaseModel, Field, WithJsonSchema
 
+from fleet_common.approvals import Plan, needs_approval
 from fleet_common.errors import InvalidInput
-from fleet_common.mcp import TABLE_SCHEMA, CurrentGrant, fence, table
+from fleet_common.mcp import TABLE_SCHEMA, CurrentGrant, CurrentPlan, fence, table
 from fleet_common.mcp.params import Cursor, DryRun, Fields, IdempotencyKey, Limit
 from fleet_common.policy import Grant
 from fleet_data.claims import Caller
+from fleet_data.crm.deletion import Deleted, Deletion
 from fleet_data.crm.models import Filter, ObjectName, Operator, Page, Upserted
 from fleet_data.crm.objects import OBJECTS
 from fleet_data.crm.service import Crm
-from fleet_data.deps import get_caller, get_crm
+from fleet_data.deps import Deps, get_caller, get_crm
 
 _READS = ToolAnnotations(
     read_only_hint=True, destructive_hint=False, idempotent_hint=True, open_world_hint=False
 )
 _WRITES = ToolAnnotations(
     read_only_hint=False, destructive_hint=False, idempotent_hint=True, open_world_hint=False
+)
+_DESTROYS = ToolAnnotations(
+    read_only_hint=False, destructive_hint=True, idempotent_hint=True, open_world_hint=False
 )
 _SEARCH_CHARS = 500  # of a free text in a list; crm_get returns the whole
 
@@ -169,7 +174,51 @@ async def crm_upsert(  # noqa: PLR0917 - parameters of a tool are named
     return _outcomes(result)
 
 
-TOOLS = (crm_search, crm_get, crm_upsert)
+class DeletionArguments(BaseModel):
+    """What a plan needs to know of a call of crm_delete."""
+
+    object: ObjectName
+    id: UUID
+    if_version: int | None = None
+    idempotency_key: str | None = None
+
+
+async def plan_crm_delete(arguments: DeletionArguments, grant: Grant, deps: Deps) -> Plan | None:
+    """Return which record would be deleted, for whoever is asked to approve it."""
+    call = Deletion(
+        get_caller(grant),
+        arguments.object,
+        arguments.id,
+        arguments.if_version,
+        arguments.idempotency_key,
+    )
+    return await deps.crm.plan_deletion(call)
+
+
+@needs_approval(plan=plan_crm_delete)
+@tool(title="Delete a CRM record", annotations=_DESTROYS, tags={"crm"})
+async def crm_delete(  # noqa: PLR0917 - parameters of a tool are named
+    object: ObjectParam,  # noqa: A002 - the name callers know
+    id: Annotated[UUID, Field(description="Id of the record.")],  # noqa: A002 - as above
+    if_version: Annotated[
+        int | None, Field(ge=1, description="Delete only at this version of the record.")
+    ] = None,
+    idempotency_key: IdempotencyKey = None,
+    plan: Plan | None = CurrentPlan(),
+    caller: Caller = Depends(get_caller),
+    crm: Crm = Depends(get_crm),
+) -> Deleted:
+    """Delete one record; a person is asked first and sees which one.
+
+    Nothing that points at the record is deleted with it. It can be undone for as long as the change log is kept. Read
+    the record before, and pass its `version` as `if_version`.
+    """
+    call = Deletion(caller, object, id, if_version, idempotency_key)
+    planned = int(plan.object_version) if plan and plan.object_version else None
+    return await crm.delete(call, planned_version=planned)
+
+
+TOOLS = (crm_search, crm_get, crm_upsert, crm_delete)
 
 
 def _outcomes(result: Upserted) -> ToolResult:

@@ -8,16 +8,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 from uuid import UUID
 
 from fleet_common.errors import AlreadyExists, Conflict, FleetError, InvalidInput, NotFound
-from fleet_common.idempotency import Records
 from fleet_data.crm.models import (
     Draft,
-    FieldDef,
     ObjectDef,
     Outcome,
     RowOutcome,
@@ -26,6 +23,7 @@ from fleet_data.crm.models import (
     Upserted,
     Write,
 )
+from fleet_data.crm.transaction import Transaction
 from fleet_data.crm.values import new_record, parse_draft
 from fleet_data.errors import VersionConflict
 from fleet_data.ids import uuid7
@@ -33,28 +31,6 @@ from fleet_data.ids import uuid7
 _ROW_ERRORS = (InvalidInput, NotFound, AlreadyExists, Conflict)
 
 Writer = Callable[[ObjectDef, Sequence[Write]], Awaitable[Mapping[UUID, int]]]
-
-
-class Transaction(Protocol):
-    """Changes that happen together or not at all."""
-
-    @property
-    def records(self) -> Records:
-        """Return where idempotency keys are kept."""
-
-    async def load(
-        self, of: ObjectDef, field: FieldDef, values: Sequence[str]
-    ) -> Mapping[str, Stored]:
-        """Return and lock the records whose field is among `values`, by that value."""
-
-    async def insert(self, of: ObjectDef, writes: Sequence[Write]) -> Mapping[UUID, int]:
-        """Insert records and return their versions by id."""
-
-    async def update(self, of: ObjectDef, writes: Sequence[Write]) -> Mapping[UUID, int]:
-        """Update records and return their new versions by id."""
-
-    def attempt(self) -> AbstractAsyncContextManager[None]:
-        """Undo what the block did when it raises, and only that."""
 
 
 @dataclass(frozen=True, slots=True)

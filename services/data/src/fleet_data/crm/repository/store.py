@@ -118,6 +118,16 @@ class CrmTransaction:
         )
         return _versions(rows)
 
+    async def delete(self, of: ObjectDef, id_: UUID) -> int:
+        """Delete a record that `load` returned, and return its last version."""
+        version: int = await self._connection.fetchval(
+            f"UPDATE store.{of.table} SET deleted_at = now(), updated_by = $1 "  # noqa: S608 - names of the registry
+            "WHERE id = $2::text::uuid RETURNING version",
+            self._caller.subject,
+            str(id_),
+        )
+        return version
+
     @asynccontextmanager
     async def attempt(self) -> AsyncGenerator[None]:
         """Undo what the block did when it raises, and only that; the transaction stays usable."""

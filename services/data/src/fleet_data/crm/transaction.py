@@ -1,0 +1,36 @@
+"""What a change of records needs of the store: the port between the CRM's rules and PostgreSQL."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Protocol
+from uuid import UUID
+
+from fleet_common.idempotency import Records
+from fleet_data.crm.models import FieldDef, ObjectDef, Stored, Write
+
+
+class Transaction(Protocol):
+    """Changes that happen together or not at all."""
+
+    @property
+    def records(self) -> Records:
+        """Return where idempotency keys are kept."""
+
+    async def load(
+        self, of: ObjectDef, field: FieldDef, values: Sequence[str]
+    ) -> Mapping[str, Stored]:
+        """Return and lock the live records whose field is among `values`, by that value."""
+
+    async def insert(self, of: ObjectDef, writes: Sequence[Write]) -> Mapping[UUID, int]:
+        """Insert records and return their versions by id."""
+
+    async def update(self, of: ObjectDef, writes: Sequence[Write]) -> Mapping[UUID, int]:
+        """Update records and return their new versions by id."""
+
+    async def delete(self, of: ObjectDef, id_: UUID) -> int:
+        """Delete a record that `load` returned, softly, and return its last version."""
+
+    def attempt(self) -> AbstractAsyncContextManager[None]:
+        """Undo what the block did when it raises, and only that."""
