@@ -19,6 +19,7 @@ from fleet_common.deadline import remaining
 from fleet_common.errors import Unavailable
 from fleet_data.claims import Caller, ClaimSigner
 from fleet_data.errors import translated
+from fleet_data.statements import recorded
 
 if TYPE_CHECKING:
     Connection = asyncpg.Connection[asyncpg.Record]
@@ -112,7 +113,8 @@ class Database:
                 # No connection, whatever the reason (full, starting, wrong password): not the caller's.
                 raise Unavailable("database") from exc
             try:
-                yield cast(Connection, connection)
+                with recorded(connection):
+                    yield cast(Connection, connection)
             finally:
                 await pool.release(connection)
 

@@ -7,7 +7,14 @@ arguments, SQL, URLs, tokens or the text of an exception.
 
 from fleet_common.tracing.context import TraceContext
 from fleet_common.tracing.process import Tracing
-from fleet_common.tracing.spans import ClientSpan, ServerSpan, describe, failed, is_recording
+from fleet_common.tracing.spans import (
+    ClientSpan,
+    ServerSpan,
+    describe,
+    error_type,
+    failed,
+    is_recording,
+)
 
 __all__ = [
     "ClientSpan",
@@ -15,6 +22,7 @@ __all__ = [
     "TraceContext",
     "Tracing",
     "describe",
+    "error_type",
     "failed",
     "is_recording",
 ]

@@ -40,12 +40,14 @@ class ServerSpan:
         return _traceparent(self._span)
 
     def describe(self, method: str, target: str | None) -> None:
-        """Say which MCP request this is; `target` must come from a closed set, such as our tools."""
+        """Say which MCP request this is; both must come from closed sets, such as our tools."""
         self._is_described = True
-        self._span.update_name(f"{method} {target}" if target else method)
         self._span.set_attribute("mcp.method.name", method)
         if target and method in _TARGETS:
+            self._span.update_name(f"{method} {target}")
             self._span.set_attribute(_TARGETS[method], target)
+        else:
+            self._span.update_name(method)
 
     def answered(self, status: int, route: str | None) -> None:
         """Note the HTTP status, and the route's template as the name of what nobody described."""
@@ -88,7 +90,13 @@ def serving(span: ServerSpan) -> Iterator[None]:
 
 
 def describe(method: str, target: str | None = None) -> None:
-    """Say which MCP request is being served; `target` must come from a closed set, such as our tools."""
+    """Say which MCP request is being served.
+
+    Args:
+        method: from the closed set of the protocol.
+        target: the tool or prompt, once it is known that there is one; of other methods it is not shown, because
+            a URI may name somebody.
+    """
     span = _serving.get()
     if span is not None:
         span.describe(method, target)
@@ -111,7 +119,7 @@ class ClientSpan:
     ```
     """
 
-    __slots__ = ("_attributes", "_began_ns", "_name", "_span")
+    __slots__ = ("_attributes", "_began_ns", "_is_failed", "_name", "_span")
 
     def __init__(
         self,
@@ -124,6 +132,7 @@ class ClientSpan:
         self._attributes = attributes
         self._began_ns = began_ns
         self._span: Span | None = None
+        self._is_failed = False
 
     def __enter__(self) -> Self:
         """Start the span if the request being served is recorded."""
@@ -146,8 +155,9 @@ class ClientSpan:
                 self.failed(str(status))
 
     def failed(self, error_type: str) -> None:
-        """Note that the other side failed."""
-        if self._span is not None:
+        """Note that the other side failed, and how; the first word counts."""
+        if self._span is not None and not self._is_failed:
+            self._is_failed = True
             self._span.set_attribute("error.type", error_type)
             self._span.set_status(StatusCode.ERROR)
 

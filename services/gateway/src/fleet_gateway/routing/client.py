@@ -29,6 +29,7 @@ from fleet_common.auth.internal import InternalSigner
 from fleet_common.deadline import TIMEOUT_HEADER, remaining
 from fleet_common.errors import DeadlineExceeded, FleetError, Unavailable, UpstreamFailed
 from fleet_common.metrics import Metrics
+from fleet_common.tracing import ClientSpan
 from fleet_gateway.balancing.models import Endpoint
 from fleet_gateway.balancing.service import Pool
 from fleet_gateway.registry.models import Catalogue
@@ -292,7 +293,9 @@ class Forwarder:
     @asynccontextmanager
     async def _sent(self, call: Call, endpoint: Endpoint) -> AsyncGenerator[aiohttp.ClientResponse]:
         """Send the request and yield the response, its body still unread."""
-        with self._connections.current as session:
+        with self._connections.current as session, _span(call, endpoint) as span:
+            if span.traceparent is not None:
+                call.headers["traceparent"] = span.traceparent
             try:
                 async with session.request(
                     call.method,
@@ -302,6 +305,7 @@ class Forwarder:
                     allow_redirects=False,
                     server_hostname=endpoint.address.tls_name,
                 ) as response:
+                    span.answered(response.status)
                     yield response
             except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as exc:
                 raise self._lost(call, endpoint, "refused", exc) from exc
@@ -330,6 +334,18 @@ class Forwarder:
             return None
         call.headers[TIMEOUT_HEADER] = str(max(1, int(left_s * 1000)))
         return left_s + _GRACE_S
+
+
+def _span(call: Call, endpoint: Endpoint) -> ClientSpan:
+    return ClientSpan(
+        call.method,
+        lambda: {
+            "http.request.method": call.method,
+            "server.address": endpoint.address.authority,
+            "peer.service": f"fleet-{call.pool.service}",
+            "http.request.resend_count": len(call.tried) - 1,
+        },
+    )
 
 
 @asynccontextmanager

@@ -16,6 +16,7 @@ from fleet_common.auth import Principal
 from fleet_common.errors import PayloadTooLarge, Unauthenticated, Unavailable
 from fleet_common.mcp.gate import error_response
 from fleet_common.mcp.identity import FleetToken
+from fleet_common.tracing import describe
 from fleet_gateway.registry.service import Registry
 from fleet_gateway.routing.client import Forwarder
 from fleet_gateway.routing.lists import ListMerger
@@ -51,6 +52,7 @@ class Router:
                 receive = replay(body, receive)
                 envelope = of_body(parsed(body))
                 if envelope.method in LISTS:
+                    describe(envelope.method)
                     asgi = (scope, receive, send)
                     await self._lists.answer(envelope.method, principal, body, asgi=asgi)
                     return
@@ -61,6 +63,7 @@ class Router:
         if owner is None:
             await self._local(scope, receive, send)
         else:
+            describe(envelope.method, envelope.name)
             await self._forwarder.forward(owner, principal, scope, receive, send)
 
     async def _owner(self, envelope: Envelope) -> str | None:
