@@ -17,6 +17,7 @@ FleetError
 ├── Overloaded              no slot is free; retry after a while
 ├── DeadlineExceeded        the caller's time ran out
 ├── Unavailable             a dependency is away; retry after a while
+│   └── AuditUnavailable    the call cannot be recorded, so it is not made
 ├── NotConfigured           the operator has not set up what this needs
 ├── UpstreamFailed          a dependency answered with an error of its own
 └── InternalError           a defect of ours; details are in the log only
@@ -238,6 +239,15 @@ class Unavailable(FleetError):
 
     def __init__(self, dependency: str, *, retry_after_s: float | None = 1.0) -> None:
         super().__init__(f"{dependency} is not available right now", retry_after_s=retry_after_s)
+
+
+class AuditUnavailable(Unavailable):
+    """Raised when a call cannot be recorded in the audit log: it is refused, or its answer is held back."""
+
+    code = "audit_unavailable"
+
+    def __init__(self) -> None:
+        super().__init__("the audit log")
 
 
 class NotConfigured(FleetError):

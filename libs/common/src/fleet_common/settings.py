@@ -95,6 +95,27 @@ class ServiceSettings(BaseSettings):
         None,
         description="Where people approve calls: the gateway's `/approve` as their browsers reach it.",
     )
+    audit_sink: Literal["stdout", "file", "postgres"] = Field(
+        "stdout", description="Where audit records go; on stdio, stderr stands in for stdout."
+    )
+    audit_file: Path | None = Field(
+        None, description="File of the sink `file`; a further process writes `NAME-2.jsonl`."
+    )
+    audit_file_mb: int = Field(
+        64, ge=1, le=100_000, description="Size at which the file is put aside, in MB."
+    )
+    audit_database_url: SecretStr | None = Field(
+        None, description="DSN of the sink `postgres`; a role that may insert and nothing else."
+    )
+    audit_key: SecretStr | None = Field(
+        None,
+        min_length=32,
+        description="Secret that makes hashes and argument digests HMACs: without it nobody can forge a chain "
+        "or guess arguments.",
+    )
+    audit_capture: bool = Field(
+        False, description="Record masked arguments and results of tools as well."
+    )
     allowed_hosts: CommaList = Field(
         (), description="Host headers accepted besides loopback, comma-separated."
     )

@@ -7,9 +7,11 @@ import httpx
 import pytest
 
 from fleet_common.admission import Admission
+from fleet_common.audit import AuditLog
 from fleet_common.deadline import remaining
 from fleet_common.mcp.gate import AdmissionGate
 from fleet_common.metrics import Metrics
+from fleet_common.testing.audit import MemorySink
 
 
 async def left_s(headers: dict[str, str], *, wait_s: float = 0.0) -> float:
@@ -22,7 +24,8 @@ async def left_s(headers: dict[str, str], *, wait_s: float = 0.0) -> float:
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body", "body": b""})
 
-    gate = AdmissionGate(app, admission=admission, default_timeout_s=30)
+    audit = AuditLog(MemorySink(), service="test")
+    gate = AdmissionGate(app, admission=admission, audit=audit, default_timeout_s=30)
     transport = httpx.ASGITransport(app=gate)
     async with httpx.AsyncClient(transport=transport, base_url="http://gate") as http:
         async with admission.slot(1):

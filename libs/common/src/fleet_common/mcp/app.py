@@ -186,7 +186,8 @@ def assemble(
     admission = Admission(slots=settings.slots, queue=settings.queue, metrics=runtime.metrics)
     # A Route whose endpoint is an ASGI app hands the request over whole, for every method.
     guarded = [
-        Route(door.path, endpoint=_guarded(door, admission, settings, is_nested)) for door in doors
+        Route(door.path, endpoint=_guarded(door, admission, settings, runtime, is_nested))
+        for door in doors
     ]
     metadata = [metadata_route(door.oauth) for door in doors if door.oauth is not None]
     return Starlette(
@@ -213,11 +214,13 @@ def _guarded(
     door: Door,
     admission: Admission,
     settings: ServiceSettings,
+    runtime: Runtime,
     is_nested: Callable[[Scope], bool],
 ) -> ASGIApp:
     app: ASGIApp = AdmissionGate(
         door.app,
         admission=admission,
+        audit=runtime.audit,
         default_timeout_s=settings.default_timeout_s,
         is_nested=is_nested,
     )

@@ -115,7 +115,7 @@ class ApprovalGate:
             NotConfigured: this client cannot be asked and there is no other way.
             Unavailable: whether there is an approval cannot be known now.
         """
-        name, (arguments, token) = call.message.name, _split(call.message.arguments)
+        name, (arguments, token) = call.message.name, split_token(call.message.arguments)
         need = confirmation_for(self._policy.current.approvals, name, by_default=tool.by_default)
         if tool.by_default or token is not None:
             message = call.message.model_copy(update={"arguments": arguments})
@@ -229,7 +229,7 @@ def show_confirm_argument(tool: Tool) -> None:
     tool.parameters.setdefault("properties", {})[CONFIRM_ARGUMENT] = _CONFIRM_SCHEMA
 
 
-def _split(arguments: Mapping[str, Any] | None) -> tuple[dict[str, Any], str | None]:
+def split_token(arguments: Mapping[str, Any] | None) -> tuple[dict[str, Any], str | None]:
     """Return the arguments that the approval is bound to, and the token that came with them."""
     rest = dict(arguments or {})
     token = rest.pop(CONFIRM_ARGUMENT, None)

@@ -10,9 +10,11 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from fleet_common.admission import Admission
+from fleet_common.audit import AuditLog
 from fleet_common.deadline import TIMEOUT_HEADER, deadline
 from fleet_common.errors import FleetError, Overloaded
 from fleet_common.logs import with_trace_id
+from fleet_common.mcp.recording import shed
 
 
 class ApiKeyHeader:
@@ -39,12 +41,14 @@ class AdmissionGate:
         app: ASGIApp,
         *,
         admission: Admission,
+        audit: AuditLog,
         default_timeout_s: float,
         is_nested: Callable[[Scope], bool] = lambda _scope: False,
     ) -> None:
         self._app = app
         self._is_nested = is_nested
         self._admission = admission
+        self._audit = audit
         self._default_timeout_s = default_timeout_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -58,8 +62,9 @@ class AdmissionGate:
             with deadline(named_s) if named_s else nullcontext():
                 async with self._admission.slot(named_s or self._default_timeout_s):
                     await self._app(scope, receive, send)
-        except Overloaded as shed:
-            await error_response(shed)(scope, receive, send)
+        except Overloaded as refusal:
+            shed(self._audit, scope, refusal)
+            await error_response(refusal)(scope, receive, send)
 
 
 def _timeout_s(scope: Scope) -> float | None:

@@ -1,4 +1,4 @@
-"""The one middleware of every server: caller, policy, deadline, outcome, metrics, audit line, error translation.
+"""The one middleware of every server: caller, policy, deadline, outcome, metrics, audit, error translation.
 
 It runs for HTTP, stdio and in-memory clients alike, so no door to a tool goes round the policy.
 """
@@ -6,7 +6,6 @@ It runs for HTTP, stdio and in-memory clients alike, so no door to a tool goes r
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import inspect
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -30,10 +29,10 @@ from fastmcp.server.middleware import CallNext, Middleware, MiddlewareContext
 from fastmcp.tools import InputRequiredToolResult, Tool, ToolResult
 from mcp import MCPError
 from pydantic import ValidationError as PydanticValidationError
-from pydantic_core import to_json
 from structlog.contextvars import get_contextvars
 
 from fleet_common import tracing
+from fleet_common.audit import AuditLog
 from fleet_common.auth import Principal
 from fleet_common.deadline import TIMEOUT_HEADER, deadline
 from fleet_common.errors import (
@@ -45,8 +44,9 @@ from fleet_common.errors import (
     UnknownTool,
 )
 from fleet_common.logs import with_trace_id
-from fleet_common.mcp.approval import ApprovalGate, Call, Guarded, carrying_out
+from fleet_common.mcp.approval import ApprovalGate, Call, Guarded, carrying_out, split_token
 from fleet_common.mcp.identity import acting_as, caller
+from fleet_common.mcp.recording import Entry
 from fleet_common.metrics import Metrics
 from fleet_common.policy import REGISTRY_ROLE, PolicyFile, Role, Target, decide
 
@@ -66,6 +66,7 @@ class ToolFacts:
     scope: str | None
     timeout_s: float
     guarded: Guarded
+    writes: bool
 
 
 class FleetMiddleware(Middleware):
@@ -79,6 +80,7 @@ class FleetMiddleware(Middleware):
         listed_as: Callable[[str], str],
         policy: PolicyFile,
         metrics: Metrics,
+        audit: AuditLog,
         local_principal: Principal | None,
         approvals: ApprovalGate,
     ) -> None:
@@ -88,6 +90,7 @@ class FleetMiddleware(Middleware):
         self._listed_as = listed_as
         self._policy = policy
         self._metrics = metrics
+        self._audit = audit
         self._local = local_principal
 
     async def on_call_tool(
@@ -95,29 +98,37 @@ class FleetMiddleware(Middleware):
         context: MiddlewareContext[mcp_types.CallToolRequestParams],
         call_next: CallNext[mcp_types.CallToolRequestParams, ToolResult],
     ) -> ToolResult:
-        """Run the tool within policy and deadline; every outcome is counted and leaves an audit line."""
+        """Run the tool within policy and deadline; every outcome is counted, logged and audited."""
         started = time.monotonic()
         principal = caller(self._local)
+        message = context.message
+        arguments, _ = split_token(message.arguments)
+        entry = Entry(self._audit, "tool", message.name, principal, arguments)
         outcome = "cancelled"
         try:
-            result = await self._run_tool(context, call_next, principal)
+            result = await self._run_tool(context, call_next, principal, entry)
             outcome = _outcome(result)
         except MCPError:
             outcome = "protocol_error"  # the protocol's own answers, such as a missing capability, keep their code
+            await entry.answered(outcome)
             raise
         except Exception as exc:  # noqa: BLE001 - the edge: everything becomes a coded error here, once
             error = translate(exc)
             outcome = error.code
             result = error_result(error)
         finally:
-            self._record(context.message, principal, outcome, time.monotonic() - started)
-        return result
+            self._record(message.name, principal, outcome, time.monotonic() - started, entry)
+            if outcome == "cancelled":
+                entry.close(outcome)
+        withheld = await entry.answered(outcome, result.content)
+        return error_result(withheld) if withheld else result
 
     async def _run_tool(
         self,
         context: MiddlewareContext[mcp_types.CallToolRequestParams],
         call_next: CallNext[mcp_types.CallToolRequestParams, ToolResult],
         principal: Principal | None,
+        entry: Entry,
     ) -> ToolResult:
         name = context.message.name
         facts = self._tools.get(name)
@@ -125,12 +136,15 @@ class FleetMiddleware(Middleware):
             raise UnknownTool(name)
         tracing.describe("tools/call", name)
         target = Target("tool", name, facts.scope)
-        known, roles = self._allow(principal, target, UnknownTool(name))
+        known, roles = self._allow(principal, target, UnknownTool(name), entry)
+        entry.writes = facts.writes
         seconds = _timeout_s(context) or facts.timeout_s
+        self._audit.check()  # before an approval is used up
         with acting_as(known, roles):
             admitted = await self._approvals.admit(context, facts.guarded, known, roles)
             if isinstance(admitted, InputRequiredToolResult):
                 return admitted
+            await entry.begin()
             with carrying_out(admitted.plan):
                 return await _in_time(call_next, admitted.call, seconds)
 
@@ -181,8 +195,9 @@ class FleetMiddleware(Middleware):
     ) -> ResourceResult:
         """Read a resource as the caller; refusals look like a resource that does not exist."""
         tracing.describe("resources/read")
-        target = self._resource(self._listed_as(str(context.message.uri)))
-        return await self._guarded(target, lambda: call_next(context))
+        uri = str(context.message.uri)
+        target = self._resource(self._listed_as(uri))
+        return await self._guarded(target, uri, lambda: call_next(context))
 
     async def on_get_prompt(
         self,
@@ -192,7 +207,7 @@ class FleetMiddleware(Middleware):
         """Render a prompt as the caller; refusals look like a prompt that does not exist."""
         tracing.describe("prompts/get")
         target = self._prompt(context.message.name)
-        return await self._guarded(target, lambda: call_next(context))
+        return await self._guarded(target, target.name, lambda: call_next(context))
 
     def guarded_completion(self, complete: CompletionHandler) -> CompletionHandler:
         """Return `complete` for callers who may use what it completes: FastMCP runs no hook for completion."""
@@ -208,24 +223,35 @@ class FleetMiddleware(Middleware):
                 case _:
                     target = self._resource(ref.uri)
             if not self._shows(target):
+                entry = Entry(self._audit, "completion", target.name, caller(self._local))
+                entry.close("not_found")
                 return None
             found = complete(ref, argument, context)
             return await found if inspect.isawaitable(found) else found
 
         return handler
 
-    async def _guarded(self, target: Target, use: Callable[[], Awaitable[T]]) -> T:
+    async def _guarded(self, target: Target, asked: str, use: Callable[[], Awaitable[T]]) -> T:
         principal = caller(self._local)
+        entry = Entry(self._audit, target.kind, asked, principal)
         refusal = NotFound(target.kind, target.name)
+        outcome = "cancelled"
         try:
-            with acting_as(*self._allow(principal, target, refusal)):
-                return await use()
+            with acting_as(*self._allow(principal, target, refusal, entry)):
+                await entry.begin()
+                used = await use()
+            outcome = "ok"
         except (MCPError, NotFoundError):
+            outcome = "protocol_error"
             raise  # already in the protocol's own words
         except Exception as exc:  # the edge: everything becomes a coded error here, once
             error = translate(exc)
+            outcome = error.code
             tracing.failed(error.code)
             raise MCPError(error.jsonrpc_code, str(error), with_trace_id(error.to_dict())) from exc
+        finally:
+            entry.close(outcome)
+        return used
 
     def _resource(self, uri: str) -> Target:
         return Target("resource", uri, self._read_scope)
@@ -241,10 +267,11 @@ class FleetMiddleware(Middleware):
         return decide(self._policy.current, principal, target).allowed
 
     def _allow(
-        self, principal: Principal | None, target: Target, refusal: FleetError
+        self, principal: Principal | None, target: Target, refusal: FleetError, entry: Entry
     ) -> tuple[Principal, tuple[Role, ...]]:
         """Return the caller and the roles that let it use `target`; else log the rule and raise `refusal`."""
         decision = decide(self._policy.current, principal, target)
+        entry.decided(allowed=decision.allowed, rule=decision.rule)
         if decision.allowed and principal is not None:
             return principal, decision.roles
         log.info(
@@ -259,12 +286,13 @@ class FleetMiddleware(Middleware):
 
     def _record(
         self,
-        params: mcp_types.CallToolRequestParams,
+        tool: str,
         principal: Principal | None,
         outcome: str,
         seconds: float,
+        entry: Entry,
     ) -> None:
-        name = params.name if params.name in self._tools else _UNKNOWN
+        name = tool if tool in self._tools else _UNKNOWN
         self._metrics.tool_calls.labels(tool=name, outcome=outcome).inc()
         if outcome != "ok":
             tracing.failed(outcome)
@@ -275,7 +303,7 @@ class FleetMiddleware(Middleware):
             ms=round(seconds * 1000, 1),
             subject=principal.subject if principal else None,
             tenant=principal.tenant if principal else None,
-            arguments_sha256=_digest(params.arguments),
+            arguments_digest=(entry.arguments or "")[:16],
         )
 
 
@@ -352,7 +380,3 @@ def _explain(error: PydanticValidationError) -> str:
         f"{'.'.join(str(part) for part in p['loc']) or 'arguments'}: {p['msg']}"
         for p in problems[:8]
     )
-
-
-def _digest(arguments: Mapping[str, Any] | None) -> str:
-    return hashlib.sha256(to_json(arguments or {}, fallback=str)).hexdigest()[:16]

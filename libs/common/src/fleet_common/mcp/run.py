@@ -9,7 +9,7 @@ import signal
 import socket
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from types import FrameType
 from typing import Any, Protocol
 
@@ -18,6 +18,7 @@ import uvicorn
 from starlette.applications import Starlette
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from fleet_common.audit import create_audit
 from fleet_common.logs import configure
 from fleet_common.mcp.app import create_app, open_credentials
 from fleet_common.mcp.runtime import Runtime
@@ -174,7 +175,10 @@ def _refusal_in(exc: BaseException) -> SettingsError | None:
 
 
 def _stdio(service: Service[SettingsT, DepsT], settings: SettingsT) -> int:
-    runtime = Runtime.create(service.name, service.version, settings)
+    runtime = replace(
+        Runtime.create(service.name, service.version, settings),
+        audit=create_audit(service.name, settings, is_stdio=True),
+    )
     keys = open_credentials(settings, runtime).keys
     variable = f"{settings.prefix()}STDIO_KEY"
     if settings.stdio_key is None:

@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 from fleet_common.approvals import Approvals
+from fleet_common.audit import AuditLog, create_audit
 from fleet_common.auth.configured import create_oauth
 from fleet_common.auth.oauth import OAuth
 from fleet_common.health import Health
@@ -35,6 +36,7 @@ class Runtime:
     approvals: Approvals
     tracing: Tracing
     oauth: OAuth | None
+    audit: AuditLog
 
     @classmethod
     def create(cls, service: str, version: str, settings: ServiceSettings) -> Runtime:
@@ -57,6 +59,7 @@ class Runtime:
             approvals=Approvals.create(settings, redis),
             tracing=tracing,
             oauth=create_oauth(settings, redis, policy, metrics),
+            audit=create_audit(service, settings),
         )
 
     @asynccontextmanager
@@ -69,4 +72,5 @@ class Runtime:
             await stack.enter_async_context(self.policy.followed())
             if self.oauth is not None:
                 await stack.enter_async_context(self.oauth.opened())
+            await stack.enter_async_context(self.audit.opened())
             yield

@@ -17,6 +17,7 @@ from mcp.server.request_state import RequestStateSecurity
 from fleet_common.approvals.models import LIFETIME
 from fleet_common.approvals.planning import Planner, plain_planner, planner_of
 from fleet_common.auth import Principal
+from fleet_common.health import Check
 from fleet_common.mcp.approval import ApprovalGate, Guarded, show_confirm_argument
 from fleet_common.mcp.identity import caller
 from fleet_common.mcp.middleware import FleetMiddleware, ToolFacts
@@ -57,7 +58,7 @@ def create_server(
     @asynccontextmanager
     async def lifespan(_: FastMCP[Any]) -> AsyncGenerator[dict[str, Any]]:
         async with run.opened(), opened(settings, run) as deps:
-            run.health.watch(service.checks(deps))
+            run.health.watch((Check("audit", run.audit.probe), *service.checks(deps)))
             yield {"deps": deps}
 
     server: FastMCP[Any] = FastMCP(
@@ -84,6 +85,7 @@ def create_server(
         listed_as=_component_of(resources),
         policy=run.policy,
         metrics=run.metrics,
+        audit=run.audit,
         local_principal=local_principal,
         approvals=ApprovalGate(run.approvals, run.policy),
     )
@@ -140,12 +142,21 @@ def _facts(
     if by_default:
         show_confirm_argument(tool)
     guarded = Guarded(planner or plain_planner(tool.title or tool.name), by_default, timeout_s)
-    return ToolFacts(scope=_scope(tool, service), timeout_s=timeout_s, guarded=guarded)
+    return ToolFacts(
+        scope=_scope(tool, service),
+        timeout_s=timeout_s,
+        guarded=guarded,
+        writes=not _reads(tool),
+    )
 
 
 def _is_destructive(tool: Tool) -> bool:
     """Return whether the tool says so; the protocol's default (yes, if nothing is said) would guard every tool."""
     return tool.annotations is not None and tool.annotations.destructive_hint is True
+
+
+def _reads(tool: Tool) -> bool:
+    return tool.annotations is not None and tool.annotations.read_only_hint is True
 
 
 def _scope(tool: Tool, service: str) -> str | None:
@@ -154,5 +165,4 @@ def _scope(tool: Tool, service: str) -> str | None:
         return None
     if tool.meta and SCOPE_META in tool.meta:
         return str(tool.meta[SCOPE_META])
-    reads = tool.annotations is not None and tool.annotations.read_only_hint is True
-    return f"{service}:{'read' if reads else 'write'}"
+    return f"{service}:{'read' if _reads(tool) else 'write'}"
