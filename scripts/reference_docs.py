@@ -1,11 +1,12 @@
-"""The tables of docs/errors.md, docs/settings.md and docs/tools.md, made from the code itself.
+"""The tables of docs/errors.md, docs/settings.md and docs/tools.md, and the files for machines, made from the code.
 
-Without arguments it says which file is out of date and exits with 1; `--write` rewrites them. Only what stands between
-the two markers is generated; the text around it is written by hand.
+Without arguments it says which file is out of date and exits with 1; `--write` rewrites them. In a page only what
+stands between the two markers is generated, the text around it is written by hand; a JSON file is generated whole.
 """
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -19,8 +20,10 @@ from pydantic.fields import FieldInfo
 
 from fleet_common.errors import error_table
 from fleet_common.mcp import Service
-from fleet_common.mcp.server import _scope as scope_of
+from fleet_common.mcp.declared import catalogue_tool, scope_of
 from fleet_common.mcp.whoami import fleet_whoami
+from fleet_common.policy import Policy
+from fleet_common.policy.catalogue import CATALOGUE
 from fleet_common.settings import ServiceSettings
 from packages import ROOT, packages
 
@@ -64,10 +67,33 @@ def tools() -> str:
     return "\n".join(parts)
 
 
+def policy_schema() -> str:
+    """Return the JSON Schema of the policy file, for editors and for whoever writes one by program."""
+    schema = {"$schema": "https://json-schema.org/draft/2020-12/schema"}
+    return json.dumps(schema | Policy.model_json_schema(), indent=2) + "\n"
+
+
+def catalogue() -> str:
+    """Return every tool as the policy's lint must know it; the fleet command ships it."""
+    found = [
+        catalogue_tool(tool, function, service.name)
+        for service in services()
+        for function in (*service.tools, *((fleet_whoami,) if service.name == "gateway" else ()))
+        for tool in _tools_of((function,))
+    ]
+    return CATALOGUE.dump_json(tuple(found), indent=2).decode() + "\n"
+
+
 DOCS: dict[str, Callable[[], str]] = {
     "docs/errors.md": errors,
     "docs/settings.md": settings,
     "docs/tools.md": tools,
+}
+
+
+FILES: dict[str, Callable[[], str]] = {
+    "docs/reference/policy.schema.json": policy_schema,
+    "tools/fleet/src/fleet_cli/catalogue.json": catalogue,
 }
 
 
@@ -80,18 +106,23 @@ def renewed(text: str, generated: str) -> str:
 def main(arguments: list[str], root: Path = ROOT) -> int:
     """Check or rewrite the files; 1 means that one is out of date."""
     stale = 0
-    for name, generate in DOCS.items():
-        old = (root / name).read_text("utf-8")
-        new = renewed(old, generate())
+    for name, generate in (DOCS | FILES).items():
+        old = _read(root / name)
+        new = generate() if name in FILES else renewed(old, generate())
         if old == new:
             continue
         if "--write" in arguments:
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
             (root / name).write_text(new, "utf-8")
             print(f"wrote {name}")
         else:
             print(f"{name} is not what the code says: run `make docs`")
             stale = 1
     return stale
+
+
+def _read(path: Path) -> str:
+    return path.read_text("utf-8") if path.exists() else ""
 
 
 def _own(settings: type[ServiceSettings]) -> dict[str, FieldInfo]:

@@ -14,6 +14,7 @@ from fastmcp.tools import Tool
 
 from fleet_common.approvals.planning import planner_of
 from fleet_common.mcp import Service, params
+from fleet_common.mcp.declared import DATA_META
 
 SHARED = {
     "limit": params.Limit,
@@ -66,6 +67,13 @@ class TestEveryTool:
             hints.open_world_hint,
         )
         assert None not in told
+
+    def test_says_what_it_touches(
+        self, service: str, fn: Callable[..., Any], listed: dict[str, Tool]
+    ) -> None:
+        declared = (listed[tool_name(fn)].meta or {}).get(DATA_META)
+        assert declared is not None, "add meta=touches(…)"
+        assert set(declared) <= {"untrusted", "private", "public"}
 
     def test_describes_itself_and_every_argument(
         self, service: str, fn: Callable[..., Any], listed: dict[str, Tool]

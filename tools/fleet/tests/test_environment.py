@@ -1,7 +1,11 @@
 from __future__ import annotations
 
+from pathlib import Path
+
+import pytest
+
 from fleet_cli.environment import Environment
-from fleet_cli.ports import plan_ports
+from fleet_cli.ports import SERVICES, plan_ports
 from fleet_cli.secrets import ensure_secrets
 from fleet_cli.state import State
 
@@ -83,3 +87,25 @@ def test_a_qdrant_of_the_users_replaces_the_embedded_store(state: State) -> None
     own = environment(state, FLEET_AIML_QDRANT_URL="http://qdrant:6333")
 
     assert "FLEET_AIML_VECTOR_PATH" not in own.of("aiml")
+
+
+def test_every_service_is_told_the_projects_policy(state: State) -> None:
+    assert "FLEET_DATA_POLICY_FILE" not in environment(state).of("data")
+    path = state.project / "fleet-policy.yaml"
+    path.write_text("version: 1\n")
+
+    told = environment(state)
+
+    for service in SERVICES:
+        assert told.of(service)[f"FLEET_{service.upper()}_POLICY_FILE"] == str(path)
+
+
+def test_a_policy_the_user_names_wins_and_may_be_relative(
+    state: State, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (state.project / "fleet-policy.yaml").write_text("version: 1\n")
+    monkeypatch.chdir(tmp_path)
+
+    told = environment(state, FLEET_POLICY_FILE="mine.yaml").of("aiml")
+
+    assert told["FLEET_AIML_POLICY_FILE"] == str(tmp_path / "mine.yaml")

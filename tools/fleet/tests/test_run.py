@@ -26,6 +26,7 @@ from fleet_cli.ports import SERVICES
 from fleet_cli.run import RunOptions, run_fleet
 from fleet_cli.state import State
 from fleet_cli.supervisor import ChildRecord, read_run
+from fleet_common.policy import BadPolicy
 
 pytestmark = pytest.mark.timeout(90)
 Eventually = Callable[..., None]
@@ -140,7 +141,7 @@ def test_a_service_that_refuses_to_start_is_quoted_and_nothing_is_left(
     with pytest.raises(StartFailed, match="FLEET_DEVOPS_SLOTS: must be a number"):
         laptop.run()
 
-    assert read_run(laptop.state).children == ()
+    assert not laptop.ready_file.exists()
 
 
 def test_a_migration_that_fails_is_quoted(laptop: Laptop, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -260,7 +261,7 @@ def test_a_ready_file_without_a_folder_is_refused_before_anything_starts(laptop:
     with pytest.raises(BadInput, match="there is no folder"):
         run_fleet(options, dict(os.environ), Console(file=laptop.screen))
 
-    assert read_run(laptop.state).children == ()
+    assert not laptop.ready_file.exists()
 
 
 def test_documents_that_cannot_be_indexed_are_a_warning(
@@ -324,3 +325,12 @@ def test_without_a_fork_server_each_service_starts_by_itself(
     laptop.run(lambda _: children.extend(read_run(laptop.state).children))
 
     assert {child.name for child in children} == {*SERVICES}
+
+
+def test_a_wrong_policy_stops_the_start_before_anything_runs(laptop: Laptop) -> None:
+    (laptop.state.project / "fleet-policy.yaml").write_text("version: 1\nrolls: {}\n")
+
+    with pytest.raises(BadPolicy, match=r"fleet-policy\.yaml:2: rolls: unknown key"):
+        laptop.run()
+
+    assert not laptop.ready_file.exists()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from fleet_cli.engines.postgres import SUPERUSER, dsn
 from fleet_cli.ports import SERVICES, Ports
@@ -45,6 +46,11 @@ class Environment:
         return self.user.get("FLEET_REDIS_URL", ours)
 
     @property
+    def policy_file(self) -> Path | None:
+        """The policy that all services share; None for the built-in one."""
+        return self.state.policy_file(self.user)
+
+    @property
     def migrator_url(self) -> str | None:
         """The DSN that may change the schema; None for a database of the user's without one."""
         if self.embeds_postgres:
@@ -78,6 +84,9 @@ class Environment:
             "REDIS_URL": self.redis_url,
             "SHUTDOWN_GRACE_S": _SHUTDOWN_GRACE_S,
         }
+        policy = self.policy_file
+        if policy is not None:
+            common["POLICY_FILE"] = str(policy)
         return {**common, **self._own(service)}
 
     def _own(self, service: str) -> dict[str, str]:

@@ -44,6 +44,7 @@ def run_fleet(options: RunOptions, user: Mapping[str, str], console: Console) ->
 
     Raises:
         AlreadyRunning: another one runs in this project.
+        BadPolicy: the policy file is wrong.
         BadInput: a port is none, or the ready file has no folder to be in.
         PortTaken: somebody else listens on one of its ports.
         StartFailed: a process ended, at start or later.
@@ -85,8 +86,18 @@ def _prepare(
     environment = Environment(
         state, plan_ports(options.port_base, user), ensure_secrets(state), dict(user)
     )
+    _check_policy(environment)
     require_free(_own_ports(environment), base=options.port_base)
     return environment
+
+
+def _check_policy(environment: Environment) -> None:
+    """Read the policy: a mistake is told here, with its line, and not by four services."""
+    if environment.policy_file is not None:
+        # Imported here: pydantic and YAML cost 0.3 s, and most fleets have no file.
+        from fleet_cli.policies import read_policy  # noqa: PLC0415
+
+        read_policy(environment.policy_file)
 
 
 def _own_ports(environment: Environment) -> list[int]:

@@ -18,7 +18,7 @@ import fcntl
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from typing import Any
 from fleet_cli.errors import AlreadyRunning
 
 FOLDER = ".fleet"
+POLICY = "fleet-policy.yaml"
 _LOG_LIMIT_BYTES = 10 * 1024 * 1024
 
 
@@ -63,6 +64,14 @@ class State:
     def public_key_file(self) -> Path:
         """What the services verify internal tokens with."""
         return self.path / "internal" / "public.pem"
+
+    def policy_file(self, user: Mapping[str, str]) -> Path | None:
+        """Return what FLEET_POLICY_FILE names, else the project's fleet-policy.yaml; None when there is neither."""
+        named = user.get("FLEET_POLICY_FILE")
+        if named:
+            return Path(named).resolve()
+        path = self.project / POLICY
+        return path if path.exists() else None
 
     def ensure(self) -> None:
         """Create the folder, closed to everybody else."""

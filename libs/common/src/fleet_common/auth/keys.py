@@ -18,11 +18,13 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fleet_common.auth.principal import Principal
 from fleet_common.errors import InvalidInput, NotFound
-from fleet_common.policy import BUILT_IN, Policy
+
+if TYPE_CHECKING:
+    from fleet_common.policy import Policy
 
 PREFIX = "fleet_"
 _RECHECK_S = 1.0
@@ -86,18 +88,22 @@ class KeyFile:
         roles: Sequence[str],
         tenant: str,
         expires: datetime | None = None,
-        policy: Policy = BUILT_IN,
+        policy: Policy | None = None,
     ) -> NewKey:
-        """Add a key whose roles `policy` knows, and return it; only its hash is stored.
+        """Add a key whose roles `policy` knows, by default the built-in one; only its hash is stored.
 
         Raises:
             InvalidInput: a role is unknown.
         """
-        unknown = sorted(set(roles) - set(policy.roles))
+        # Imported here: whoever only reads keys, as the fleet command at each start, is spared 0.3 s.
+        from fleet_common.policy import BUILT_IN  # noqa: PLC0415
+
+        known = (policy or BUILT_IN).roles
+        unknown = sorted(set(roles) - set(known))
         if unknown or not roles:
             raise InvalidInput(
                 f"unknown role {', '.join(unknown) or '(none given)'}",
-                hint=f"Roles are: {', '.join(policy.roles)}",
+                hint=f"Roles are: {', '.join(known)}",
             )
         key_id, secret = secrets.token_hex(4), secrets.token_urlsafe(32)
         text = f"{PREFIX}{key_id}_{secret}"

@@ -1,6 +1,7 @@
 """The MCP side of a service: declare a `Service`, and every door, guard and middleware is the fleet's."""
 
 from fleet_common.mcp.approval import CurrentPlan
+from fleet_common.mcp.declared import touches
 from fleet_common.mcp.identity import CurrentGrant, CurrentPrincipal
 from fleet_common.mcp.results import TABLE_SCHEMA, fence, table
 from fleet_common.mcp.runtime import Runtime
@@ -16,4 +17,5 @@ __all__ = [
     "Service",
     "fence",
     "table",
+    "touches",
 ]

@@ -15,10 +15,11 @@ from mcp.server.context import ServerRequestContext
 from mcp.server.request_state import RequestStateSecurity
 
 from fleet_common.approvals.models import LIFETIME
-from fleet_common.approvals.planning import Planner, plain_planner, planner_of
+from fleet_common.approvals.planning import plain_planner, planner_of
 from fleet_common.auth import Principal
 from fleet_common.health import Check
 from fleet_common.mcp.approval import ApprovalGate, Guarded, show_confirm_argument
+from fleet_common.mcp.declared import is_confirmed, only_reads, scope_of
 from fleet_common.mcp.identity import caller
 from fleet_common.mcp.middleware import FleetMiddleware, ToolFacts
 from fleet_common.mcp.runtime import Runtime
@@ -26,7 +27,6 @@ from fleet_common.mcp.service import DepsT, Service, SettingsT
 from fleet_common.mcp.whoami import fleet_whoami
 from fleet_common.settings import ServiceSettings
 
-SCOPE_META = "fleet/scope"
 # FastMCP logs a traceback for every error a tool raises, expected refusals included. The fleet's middleware
 # logs each call once, and defects with their traceback, so this logger would only repeat it.
 logging.getLogger("fastmcp.server.server").setLevel(logging.CRITICAL)
@@ -78,7 +78,7 @@ def create_server(
         server.add_prompt(prompt)
     middleware = FleetMiddleware(
         tools={
-            tool.name: _facts(tool, planner_of(fn), service.name, settings)
+            tool.name: _facts(tool, fn, service.name, settings)
             for tool, fn in zip(tools, functions, strict=True)
         },
         read_scope=f"{service.name}:read",
@@ -135,34 +135,16 @@ def _state_security(runtime: Runtime, local: Principal | None) -> RequestStateSe
 
 
 def _facts(
-    tool: Tool, planner: Planner | None, service: str, settings: ServiceSettings
+    tool: Tool, fn: Callable[..., Any], service: str, settings: ServiceSettings
 ) -> ToolFacts:
     timeout_s = tool.timeout or settings.default_timeout_s
-    by_default = planner is not None or _is_destructive(tool)
+    by_default = is_confirmed(tool, fn)
     if by_default:
         show_confirm_argument(tool)
-    guarded = Guarded(planner or plain_planner(tool.title or tool.name), by_default, timeout_s)
+    planner = planner_of(fn) or plain_planner(tool.title or tool.name)
     return ToolFacts(
-        scope=_scope(tool, service),
+        scope=scope_of(tool, service),
         timeout_s=timeout_s,
-        guarded=guarded,
-        writes=not _reads(tool),
+        guarded=Guarded(planner, by_default, timeout_s),
+        writes=not only_reads(tool),
     )
-
-
-def _is_destructive(tool: Tool) -> bool:
-    """Return whether the tool says so; the protocol's default (yes, if nothing is said) would guard every tool."""
-    return tool.annotations is not None and tool.annotations.destructive_hint is True
-
-
-def _reads(tool: Tool) -> bool:
-    return tool.annotations is not None and tool.annotations.read_only_hint is True
-
-
-def _scope(tool: Tool, service: str) -> str | None:
-    """Return the scope a tool needs: its own word, else read or write by its annotation."""
-    if tool.name.startswith("fleet_"):
-        return None
-    if tool.meta and SCOPE_META in tool.meta:
-        return str(tool.meta[SCOPE_META])
-    return f"{service}:{'read' if _reads(tool) else 'write'}"

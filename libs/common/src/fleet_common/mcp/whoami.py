@@ -6,6 +6,7 @@ from fastmcp.tools import tool
 from mcp_types import ToolAnnotations
 from pydantic import BaseModel, Field
 
+from fleet_common.mcp.declared import touches
 from fleet_common.mcp.identity import CurrentGrant
 from fleet_common.policy import Grant
 
@@ -22,6 +23,7 @@ class Whoami(BaseModel):
 
 @tool(
     title="Who am I",
+    meta=touches(),
     annotations=ToolAnnotations(
         read_only_hint=True, idempotent_hint=True, destructive_hint=False, open_world_hint=False
     ),

@@ -46,7 +46,7 @@ def decide(policy: Policy, principal: Principal | None, target: Target) -> Decis
     """Return whether `principal` may use `target` under `policy`, and why."""
     if principal is None:
         return Decision(False, "no verified caller")
-    roles = _roles(policy, principal)
+    roles = roles_of(policy, principal)
     denials = ((name, first_match(role.deny, target.name)) for name, role in roles.items())
     if denial := next((each for each in denials if each[1]), None):
         return Decision(False, f"role {denial[0]} denies {denial[1]}")
@@ -77,7 +77,8 @@ def first_match(globs: Iterable[str], name: str) -> str | None:
     return next((glob for glob in globs if glob == "*" or fnmatchcase(name, glob)), None)
 
 
-def _roles(policy: Policy, principal: Principal) -> dict[str, Role]:
+def roles_of(policy: Policy, principal: Principal) -> dict[str, Role]:
+    """Return the roles by name that count for `principal` in its tenant."""
     return {
         name: role
         for name in sorted(principal.roles)

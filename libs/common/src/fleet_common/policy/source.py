@@ -111,6 +111,11 @@ def _mistake(root: yaml.Node, loc: Sequence[int | str], message: str) -> Mistake
     return Mistake(_line(root, parts), where.removeprefix("."), what)
 
 
+def line_of(text: str, path: Sequence[int | str]) -> int:
+    """Return the line of what is at `path` in a valid policy text, or of the nearest thing round it."""
+    return _line(_load(text, "")[0], path)
+
+
 def _line(node: yaml.Node, path: Sequence[int | str]) -> int:
     """Return the line of what is at `path`, or of the nearest thing round it."""
     line = node.start_mark.line + 1

@@ -11,7 +11,7 @@ from pydantic import Field
 from fleet_aiml.deps import get_embedder
 from fleet_aiml.embedding.models import Kind
 from fleet_aiml.embedding.service import Embedder
-from fleet_common.mcp import TABLE_SCHEMA, table
+from fleet_common.mcp import TABLE_SCHEMA, table, touches
 
 _DIGITS = 7  # what a 32-bit float holds; more digits would be noise that costs tokens
 
@@ -20,6 +20,7 @@ Text = Annotated[str, Field(min_length=1, max_length=20_000)]
 
 @tool(
     title="Embed texts",
+    meta=touches(),
     tags={"embed"},
     output_schema=TABLE_SCHEMA,
     annotations=ToolAnnotations(

@@ -13,7 +13,7 @@ from pydantic import BaseModel, Field, WithJsonSchema
 
 from fleet_common.approvals import Plan, needs_approval
 from fleet_common.errors import InvalidInput
-from fleet_common.mcp import TABLE_SCHEMA, CurrentGrant, CurrentPlan, fence, table
+from fleet_common.mcp import TABLE_SCHEMA, CurrentGrant, CurrentPlan, fence, table, touches
 from fleet_common.mcp.params import Cursor, DryRun, Fields, IdempotencyKey, Limit
 from fleet_common.policy import Grant
 from fleet_data.claims import Caller
@@ -47,6 +47,7 @@ ObjectParam = Annotated[ObjectName, Field(description="Kind of record.")]
 
 @tool(
     title="Search CRM records",
+    meta=touches("untrusted", "private"),
     annotations=_READS,
     output_schema=TABLE_SCHEMA,
     tags={"crm"},
@@ -99,7 +100,13 @@ async def crm_search(  # noqa: PLR0917 - parameters of a tool are named
     )
 
 
-@tool(title="Read CRM records", annotations=_READS, output_schema=TABLE_SCHEMA, tags={"crm"})
+@tool(
+    title="Read CRM records",
+    meta=touches("untrusted", "private"),
+    annotations=_READS,
+    output_schema=TABLE_SCHEMA,
+    tags={"crm"},
+)
 async def crm_get(  # noqa: PLR0917 - parameters of a tool are named
     object: ObjectParam,  # noqa: A002 - the name callers know
     ids: Annotated[list[UUID], Field(min_length=1, max_length=100, description="1 to 100 ids.")],
@@ -125,6 +132,7 @@ async def crm_get(  # noqa: PLR0917 - parameters of a tool are named
 
 @tool(
     title="Create or update CRM records",
+    meta=touches("private"),
     annotations=_WRITES,
     output_schema=TABLE_SCHEMA,
     tags={"crm"},
@@ -196,7 +204,12 @@ async def plan_crm_delete(arguments: DeletionArguments, grant: Grant, deps: Deps
 
 
 @needs_approval(plan=plan_crm_delete)
-@tool(title="Delete a CRM record", annotations=_DESTROYS, tags={"crm"})
+@tool(
+    title="Delete a CRM record",
+    meta=touches("private"),
+    annotations=_DESTROYS,
+    tags={"crm"},
+)
 async def crm_delete(  # noqa: PLR0917 - parameters of a tool are named
     object: ObjectParam,  # noqa: A002 - the name callers know
     id: Annotated[UUID, Field(description="Id of the record.")],  # noqa: A002 - as above

@@ -10,7 +10,7 @@ from fastmcp.tools import ToolResult, tool
 from mcp_types import ToolAnnotations
 from pydantic_core import to_json
 
-from fleet_common.mcp import CurrentGrant
+from fleet_common.mcp import CurrentGrant, touches
 from fleet_common.mcp.params import Cursor, Fields, Limit
 from fleet_common.mcp.results import TABLE_SCHEMA, table
 from fleet_common.policy import Grant
@@ -34,7 +34,13 @@ READS = ToolAnnotations(
 )
 
 
-@tool(title="List objects", annotations=READS, tags={"k8s"}, output_schema=TABLE_SCHEMA)
+@tool(
+    title="List objects",
+    meta=touches("private"),
+    annotations=READS,
+    tags={"k8s"},
+    output_schema=TABLE_SCHEMA,
+)
 async def k8s_list(
     kind: KindName,
     *,
@@ -68,7 +74,13 @@ async def k8s_list(
     )
 
 
-@tool(title="Read an object", annotations=READS, tags={"k8s"}, output_schema=schema_of(ObjectFacts))
+@tool(
+    title="Read an object",
+    meta=touches("private"),
+    annotations=READS,
+    tags={"k8s"},
+    output_schema=schema_of(ObjectFacts),
+)
 async def k8s_get(
     kind: KindName,
     name: ObjectName,

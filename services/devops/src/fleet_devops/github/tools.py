@@ -16,7 +16,7 @@ from pydantic import Field
 from pydantic_core import to_json
 
 from fleet_common.errors import InvalidInput
-from fleet_common.mcp import CurrentGrant
+from fleet_common.mcp import CurrentGrant, touches
 from fleet_common.mcp.params import Cursor, Fields, Limit
 from fleet_common.mcp.results import TABLE_SCHEMA, fence, table
 from fleet_common.policy import Grant
@@ -44,7 +44,7 @@ READS = ToolAnnotations(
 )
 
 
-@tool(title="Repository", annotations=READS, tags={"github"})
+@tool(title="Repository", meta=touches("untrusted", "private"), annotations=READS, tags={"github"})
 async def gh_repo_get(
     owner: Owner,
     repo: RepoName,
@@ -77,7 +77,13 @@ async def gh_repo_get(
     )
 
 
-@tool(title="Read a file", annotations=READS, tags={"github"}, output_schema=schema_of(FileFacts))
+@tool(
+    title="Read a file",
+    meta=touches("untrusted", "private"),
+    annotations=READS,
+    tags={"github"},
+    output_schema=schema_of(FileFacts),
+)
 async def gh_file_read(
     owner: Owner,
     repo: RepoName,
@@ -115,7 +121,13 @@ async def gh_file_read(
     return document(facts, f"{_file_heading(facts)}\n{fence(part.text)}")
 
 
-@tool(title="List issues", annotations=READS, tags={"github"}, output_schema=TABLE_SCHEMA)
+@tool(
+    title="List issues",
+    meta=touches("untrusted", "private"),
+    annotations=READS,
+    tags={"github"},
+    output_schema=TABLE_SCHEMA,
+)
 async def gh_issue_list(
     owner: Owner,
     repo: RepoName,
@@ -158,7 +170,11 @@ async def gh_issue_list(
 
 
 @tool(
-    title="Read an issue", annotations=READS, tags={"github"}, output_schema=schema_of(IssueFacts)
+    title="Read an issue",
+    meta=touches("untrusted", "private"),
+    annotations=READS,
+    tags={"github"},
+    output_schema=schema_of(IssueFacts),
 )
 async def gh_issue_get(
     owner: Owner,

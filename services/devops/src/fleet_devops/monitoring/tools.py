@@ -11,7 +11,7 @@ from fastmcp.tools import ToolResult, tool
 from mcp_types import ToolAnnotations
 from pydantic import Field
 
-from fleet_common.mcp import CurrentGrant
+from fleet_common.mcp import CurrentGrant, touches
 from fleet_common.mcp.results import TABLE_SCHEMA, table
 from fleet_common.policy import Grant
 from fleet_devops.deps import get_monitoring
@@ -26,7 +26,13 @@ READS = ToolAnnotations(
 )
 
 
-@tool(title="Query metrics", annotations=READS, tags={"monitoring"}, output_schema=TABLE_SCHEMA)
+@tool(
+    title="Query metrics",
+    meta=touches("private"),
+    annotations=READS,
+    tags={"monitoring"},
+    output_schema=TABLE_SCHEMA,
+)
 async def mon_query(
     promql: PromQL,
     *,

@@ -9,6 +9,7 @@ from fastmcp.tools import tool
 from mcp_types import ToolAnnotations
 from pydantic import BaseModel, Field
 
+from fleet_common.mcp import touches
 from fleet_gateway.deps import get_registry
 from fleet_gateway.registry.service import Registry
 
@@ -31,6 +32,7 @@ class FleetStatus(BaseModel):
 
 @tool(
     title="Fleet status",
+    meta=touches(),
     annotations=ToolAnnotations(
         read_only_hint=True, idempotent_hint=True, destructive_hint=False, open_world_hint=False
     ),
