@@ -52,6 +52,14 @@ cov: $(STAMP) ## The lines the last `make test` did not reach; htmlcov/index.htm
 e2e: $(STAMP) ## Only the tests that start the whole fleet
 	@$(BIN)/python -m pytest -q -m e2e tests
 
+.PHONY: chaos
+chaos: $(STAMP) ## Three replicas of everything, one killed every second, 10,000 calls in each protocol era
+	@$(BIN)/python -m pytest -q -m chaos tests
+
+.PHONY: load
+load: $(STAMP) ## Mixed calls for two minutes: no refusal without a reason, no growing memory; LOAD_SECONDS=600 for longer
+	@$(BIN)/python -m pytest -q -m load tests
+
 .PHONY: bench
 bench: $(STAMP) ## Run the benchmarks and rewrite the tables in bench/README.md
 	@$(BIN)/python -m bench --write
