@@ -145,6 +145,19 @@ class ServiceSettings(BaseSettings):
     default_timeout_s: float = Field(
         30.0, gt=0, le=3600, description="Time a call has when the caller names none, in seconds."
     )
+    tasks_worker: bool = Field(
+        True,
+        description="Run tasks in the `serve` process, too; off where `worker` processes do it all.",
+    )
+    tasks_concurrency: int = Field(
+        4, ge=1, le=1000, description="Tasks that run at once in this process."
+    )
+    tasks_timeout_s: float = Field(3600.0, gt=0, description="Longest a task may run, in seconds.")
+    tasks_redelivery_s: float = Field(
+        30.0,
+        ge=1,
+        description="Time after which another worker takes over the tasks of one that died, in seconds.",
+    )
     shutdown_grace_s: float = Field(
         25.0, ge=0, description="Time in-flight calls have after SIGTERM, in seconds."
     )

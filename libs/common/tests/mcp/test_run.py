@@ -63,7 +63,7 @@ def test_an_unknown_verb_shows_the_known_ones(
     service: Service[Any, Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(service, ["fly"]) == 2
-    assert "{serve|stdio|config}" in capsys.readouterr().err
+    assert "{serve|worker|stdio|config}" in capsys.readouterr().err
     assert run(service, []) == 2
     assert run(service, ["--help"]) == 0
 
@@ -83,6 +83,27 @@ def test_a_wrong_setting_is_one_sentence_and_status_2(
     monkeypatch.setenv("FLEET_PORT", "no")
     assert run(service, ["serve"]) == 2
     assert capsys.readouterr().err.startswith("fleet-data: FLEET_PORT: ")
+
+
+@pytest.mark.parametrize(
+    ("redis_url", "complaint"),
+    [
+        ("", "FLEET_REDIS_URL is not set: tasks wait in Redis"),
+        ("redis://127.0.0.1:1/0", "data has no tool that may run as a task"),
+    ],
+)
+def test_a_worker_without_work_is_a_sentence(
+    service: Service[Any, Any],
+    redis_url: str,
+    complaint: str,
+    *,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    if redis_url:
+        monkeypatch.setenv("FLEET_REDIS_URL", redis_url)
+    assert run(service, ["worker"]) == 2
+    assert complaint in capsys.readouterr().err
 
 
 def test_a_services_own_verb_gets_settings_and_words(service: Service[Any, Any]) -> None:

@@ -126,6 +126,24 @@ def create_open_app(
     return assemble(doors, settings, run, lifespan=transport.router.lifespan_context)
 
 
+def create_worker_app(
+    service: Service[SettingsT, DepsT], settings: SettingsT, *, runtime: Runtime | None = None
+) -> Starlette:
+    """Return the app of a process that only works on the service's tasks: health, metrics and no door.
+
+    Raises:
+        SettingsError: there is nothing to work on.
+    """
+    if settings.redis_url is None:
+        raise SettingsError(f"{settings.prefix()}REDIS_URL is not set: tasks wait in Redis")
+    run = runtime or Runtime.create(service.name, service.version, settings)
+    working = settings.model_copy(update={"tasks_worker": True})
+    server = create_server(service, working, runtime=run)
+    if not server._extensions:  # noqa: SLF001 - tasks are the only one
+        raise SettingsError(f"{service.name} has no tool that may run as a task")
+    return assemble([], settings, run, lifespan=mcp_transport(server).router.lifespan_context)
+
+
 def open_credentials(settings: ServiceSettings, runtime: Runtime) -> Credentials:
     """Return what opens the doors, as `settings` say.
 

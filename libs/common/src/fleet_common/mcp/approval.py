@@ -43,6 +43,7 @@ from fleet_common.errors import (
     NotConfigured,
 )
 from fleet_common.policy import Grant, PolicyFile, Role
+from fleet_common.tasks import running_task
 
 log = structlog.get_logger()
 
@@ -115,6 +116,8 @@ class ApprovalGate:
             NotConfigured: this client cannot be asked and there is no other way.
             Unavailable: whether there is an approval cannot be known now.
         """
+        if task := running_task():
+            return Admitted(call, task.plan)  # it was approved before it was queued
         name, (arguments, token) = call.message.name, split_token(call.message.arguments)
         need = confirmation_for(self._policy.current.approvals, name, by_default=tool.by_default)
         if tool.by_default or token is not None:
@@ -211,7 +214,8 @@ def carrying_out(plan: Plan | None) -> Iterator[None]:
         _plan.reset(reset)
 
 
-def _approved_plan() -> Plan | None:
+def approved_plan() -> Plan | None:
+    """Return the plan that the current call carries out, or None when no approval was needed."""
     return _plan.get()
 
 
@@ -221,7 +225,7 @@ def CurrentPlan() -> Any:  # noqa: N802 - a dependency reads like FastMCP's Curr
     The tool changes the object only if it still is at the plan's `object_version`.
     """
     # Any: Depends returns a marker that FastMCP replaces by the value before the tool runs.
-    return cast(Any, Depends(_approved_plan))
+    return cast(Any, Depends(approved_plan))
 
 
 def show_confirm_argument(tool: Tool) -> None:

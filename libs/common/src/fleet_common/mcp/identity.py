@@ -12,6 +12,8 @@ import anyio.to_thread
 from fastmcp.dependencies import Depends
 from fastmcp.server.auth import AccessToken, TokenVerifier
 from fastmcp.server.dependencies import get_access_token
+from mcp.server.auth.middleware.auth_context import auth_context_var
+from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser
 from pydantic import ConfigDict
 
 from fleet_common.auth import Principal
@@ -43,7 +45,8 @@ class FleetToken(AccessToken):
         """Return the token that stands for `principal`."""
         return cls(
             token=hashlib.sha256(text.encode()).hexdigest(),
-            client_id=principal.subject,
+            # What FastMCP keeps apart by client (a task's owner) is kept apart by tenant, too.
+            client_id=f"{principal.tenant}/{principal.subject}",
             subject=principal.subject,
             scopes=sorted(principal.scopes or ()),
             expires_at=expires_at,
@@ -116,6 +119,16 @@ def acting_as(principal: Principal, roles: tuple[Role, ...] = ()) -> Iterator[No
         yield
     finally:
         _acting.reset(reset)
+
+
+@contextmanager
+def acting_as_token(principal: Principal) -> Iterator[None]:
+    """Make `principal` the verified caller while the block runs, where there is no HTTP request that says so."""
+    reset = auth_context_var.set(AuthenticatedUser(FleetToken.of(principal, "")))
+    try:
+        yield
+    finally:
+        auth_context_var.reset(reset)
 
 
 def _require_acting() -> tuple[Principal, tuple[Role, ...]]:

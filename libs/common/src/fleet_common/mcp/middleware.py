@@ -49,6 +49,7 @@ from fleet_common.mcp.identity import acting_as, caller
 from fleet_common.mcp.recording import Entry
 from fleet_common.metrics import Metrics
 from fleet_common.policy import REGISTRY_ROLE, PolicyFile, Role, Target, decide
+from fleet_common.tasks import running_task
 
 log = structlog.get_logger()
 
@@ -120,7 +121,8 @@ class FleetMiddleware(Middleware):
             self._record(message.name, principal, outcome, time.monotonic() - started, entry)
             if outcome == "cancelled":
                 entry.close(outcome)
-        withheld = await entry.answered(outcome, result.content)
+        # The handle of a task has no content, whatever the type says.
+        withheld = await entry.answered(outcome, getattr(result, "content", None))
         return error_result(withheld) if withheld else result
 
     async def _run_tool(
@@ -326,7 +328,9 @@ async def _in_time(
             raise DeadlineExceeded(f"{call.message.name} did not finish in {seconds:g} s") from None
 
 
-def _outcome(result: ToolResult) -> str:
+def _outcome(result: object) -> str:
+    if not isinstance(result, ToolResult):
+        return "task"  # the handle of a task that was queued
     if isinstance(result, InputRequiredToolResult):
         return "input_required"
     return "error" if result.is_error else "ok"
@@ -361,7 +365,9 @@ def error_result(error: FleetError) -> ToolResult:
 
 
 def _timeout_s(context: MiddlewareContext[Any]) -> float | None:
-    """Return the caller's time in seconds, from `_meta` or the header; nonsense is as good as absent."""
+    """Return a task's time, else the caller's from `_meta` or the header, in seconds; nonsense is as good as absent."""
+    if task := running_task():
+        return task.timeout_s
     request = context.fastmcp_context.request_context if context.fastmcp_context else None
     raw = (request.meta or {}).get(TIMEOUT_META) if request else None
     if raw is None:

@@ -21,6 +21,7 @@ _METHODS = {
     *("initialize", "ping", "server/discover", "completion/complete", "subscriptions/listen"),
     *("tools/list", "tools/call", "prompts/list", "prompts/get"),
     *("resources/list", "resources/templates/list", "resources/read"),
+    *("tasks/get", "tasks/update", "tasks/cancel"),
 }
 _UNTRACED = {"/livez", "/readyz", "/startupz", "/metrics"}
 _PEEK_BYTES = 64 * 1024  # what uvicorn holds of a body anyway before anybody reads it

@@ -1,4 +1,4 @@
-"""`python -m fleet_<service> VERB`: serve, stdio, config, and the verbs the service adds."""
+"""`python -m fleet_<service> VERB`: serve, worker, stdio, config, and the verbs the service adds."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from fleet_common.audit import create_audit
 from fleet_common.logs import configure
-from fleet_common.mcp.app import create_app, open_credentials
+from fleet_common.mcp.app import create_app, create_worker_app, open_credentials
 from fleet_common.mcp.runtime import Runtime
 from fleet_common.mcp.server import create_server
 from fleet_common.mcp.service import DepsT, Service, SettingsT
@@ -54,7 +54,7 @@ def run(
     A wrong setting or verb is one sentence on stderr and status 2.
     """
     verb, *rest = [*(sys.argv[1:] if argv is None else argv)] or [""]
-    verbs = ["serve", "stdio", "config", *service.commands]
+    verbs = ["serve", "worker", "stdio", "config", *service.commands]
     if verb not in verbs:
         print(f"usage: python -m fleet_{service.name} {{{'|'.join(verbs)}}}", file=sys.stderr)  # noqa: T201
         return 0 if verb in {"-h", "--help"} else 2
@@ -63,9 +63,10 @@ def run(
         configure(settings.log_level, settings.log_format, service=service.name)
         if verb in service.commands:
             return service.commands[verb](settings, rest)
-        if verb == "serve":
+        if verb in {"serve", "worker"}:
+            factory = app_factory if verb == "serve" else create_worker_app
             runtime = Runtime.create(service.name, service.version, settings)
-            return serve_app(app_factory(service, settings, runtime=runtime), settings, runtime)
+            return serve_app(factory(service, settings, runtime=runtime), settings, runtime)
         return _stdio(service, settings) if verb == "stdio" else _config(service, settings)
     except SettingsError as exc:
         print(f"fleet-{service.name}: {exc}", file=sys.stderr)  # noqa: T201

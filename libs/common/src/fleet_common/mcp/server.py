@@ -11,6 +11,7 @@ import fastmcp
 from fastmcp import FastMCP
 from fastmcp.resources import Resource, ResourceTemplate
 from fastmcp.tools import Tool
+from fastmcp.utilities.tasks import TaskConfig
 from mcp.server.context import ServerRequestContext
 from mcp.server.request_state import RequestStateSecurity
 
@@ -26,6 +27,7 @@ from fleet_common.mcp.runtime import Runtime
 from fleet_common.mcp.service import DepsT, Service, SettingsT
 from fleet_common.mcp.whoami import fleet_whoami
 from fleet_common.settings import ServiceSettings
+from fleet_common.tasks import QueueDepth
 
 # FastMCP logs a traceback for every error a tool raises, expected refusals included. The fleet's middleware
 # logs each call once, and defects with their traceback, so this logger would only repeat it.
@@ -72,7 +74,8 @@ def create_server(
         request_state_security=_state_security(run, local_principal),
     )
     functions = (*service.tools, fleet_whoami)
-    tools = [server.add_tool(fn) for fn in functions]
+    url = settings.redis_url
+    tools = [server.add_tool(_tool(fn, may_be_task=url is not None)) for fn in functions]
     resources = [server.add_resource(fn) for fn in service.resources]
     for prompt in service.prompts:
         server.add_prompt(prompt)
@@ -92,6 +95,14 @@ def create_server(
     server.add_middleware(middleware)
     if service.complete is not None:
         server.add_completion_handler(middleware.guarded_completion(service.complete))
+    if url is not None and run.redis is not None and any(map(_may_be_task, tools)):
+        # docket and FastMCP's tasks cost a third of a second to import.
+        from fleet_common.mcp.tasks import FleetTasks  # noqa: PLC0415
+
+        server.add_extension(
+            FleetTasks(service.name, url.get_secret_value(), settings, local_principal)
+        )
+        QueueDepth(run.redis, service.name).export(run.metrics, service.name)
     skip_hidden_list(server, tools)
     return server
 
@@ -132,6 +143,18 @@ def _state_security(runtime: Runtime, local: Principal | None) -> RequestStateSe
     return RequestStateSecurity(
         keys=[runtime.approvals.key], ttl=LIFETIME.total_seconds(), bind_principal=bind_principal
     )
+
+
+def _tool(fn: Callable[..., Any] | Tool, *, may_be_task: bool) -> Tool:
+    """Return the tool that `fn` declares; without a queue it runs inline only, and says so in lists."""
+    tool = fn if isinstance(fn, Tool) else Tool.from_function(fn)
+    if may_be_task or not _may_be_task(tool):
+        return tool
+    return tool.model_copy(update={"task_config": TaskConfig(mode="forbidden")})
+
+
+def _may_be_task(tool: Tool) -> bool:
+    return tool.task_config.supports_tasks()
 
 
 def _facts(

@@ -1,0 +1,188 @@
+"""The tasks extension as the fleet offers it: FastMCP's wire and handlers, our door, queue and worker.
+
+What differs from FastMCP's own: a task belongs to subject and tenant, no credential is stored, and a worker runs
+a task through the server's whole middleware, so that policy, switches, deadline and audit are those of any call.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
+
+import mcp_types
+import structlog
+from fastmcp import Context
+from fastmcp.server.dependencies import _is_client_tool_call, is_docket_available
+from fastmcp.server.extensions import ToolCallContinuation, ToolCallOutcome
+from fastmcp.tools import Tool
+from fastmcp_tasks import TasksExtension
+from fastmcp_tasks.context import make_task_context
+from fastmcp_tasks.extension import _install_worker_hooks, _release_worker_hooks
+from fastmcp_tasks.models import (
+    MISSING_REQUIRED_CLIENT_CAPABILITY,
+    CancelTaskResult,
+    GetTaskResult,
+    UpdateTaskResult,
+    missing_capability_error_data,
+)
+from mcp import MCPError
+from mcp_types.version import MODERN_PROTOCOL_VERSIONS
+from redis.exceptions import ConnectionError as ConnectionFailed
+from structlog.contextvars import get_contextvars
+
+from fleet_common.auth import Principal
+from fleet_common.auth.keys import KeyFile
+from fleet_common.errors import Unauthenticated, Unavailable
+from fleet_common.logs import current_traceparent
+from fleet_common.mcp.approval import approved_plan
+from fleet_common.mcp.identity import acting_as_token, caller
+from fleet_common.mcp.tasks.submission import new_task_id, submit
+from fleet_common.mcp.tasks.worker import TaskWorker
+from fleet_common.redis import REDIS_AWAY
+from fleet_common.settings import ServiceSettings
+from fleet_common.tasks import TaskCaller, running_task
+
+log = structlog.get_logger()
+
+_REDIS_S = 5.0  # several round trips, each of which a dead network could keep for ever
+_RESTART_S = 2.0  # what a Redis that restarts may take before callers hear of it
+_AWAY = "the task queue"
+
+T = TypeVar("T")
+
+
+class FleetTasks(TasksExtension):
+    """Offers the `task=` tools of one server as tasks on one Redis queue.
+
+    Args:
+        service: name of the queue, and the start of every task id.
+        url: the Redis that all replicas and workers share.
+        settings: how much is worked at once, for how long, and whether in this process at all.
+        local: the caller when there is no HTTP request.
+    """
+
+    def __init__(
+        self, service: str, url: str, settings: ServiceSettings, local: Principal | None
+    ) -> None:
+        super().__init__(url=url)
+        is_docket_available()  # FastMCP looks on the disk and remembers: not in the first task's event loop
+        self._service = service
+        self._local = local
+        keys = KeyFile(settings.keys_file) if settings.keys_file else None
+        self._worker = TaskWorker(service, url, settings, keys)
+
+    async def intercept_tool_call(
+        self,
+        params: mcp_types.CallToolRequestParams,
+        context: Context,
+        call_next: ToolCallContinuation,
+    ) -> ToolCallOutcome:
+        """Run the call, or queue it when the tool and the client both know tasks."""
+        tool = await context.fastmcp.get_tool(params.name)
+        if tool is None or not tool.task_config.supports_tasks():
+            return await call_next()
+        if running_task() is not None:
+            return await _run_as_task(tool, params.arguments or {})
+        if not _is_client_tool_call():
+            return await call_next()  # called by another tool: the client's offer is not about it
+        if not self._client_knows_tasks(context):
+            if tool.task_config.mode == "required":
+                raise MCPError(
+                    MISSING_REQUIRED_CLIENT_CAPABILITY,
+                    f"{tool.name} runs as a task only, and the client did not declare {self.identifier}",
+                    missing_capability_error_data(),
+                )
+            return await call_next()
+        return await self._submit(tool, params.arguments or {})
+
+    @asynccontextmanager
+    async def lifespan(self) -> AsyncGenerator[None]:
+        """Open the queue and, unless the settings leave that to others, work on it."""
+        # Private, but the one part of FastMCP's own lifespan that must be as it is: it makes progress,
+        # `Context` and the result type of a task work. The rest of it cannot drain, nor serve without working.
+        _install_worker_hooks()
+        try:
+            tools = [tool for tool in await self.server.get_tasks() if isinstance(tool, Tool)]
+            async with self._worker.opened(self.server, tools):
+                yield
+        finally:
+            _release_worker_hooks()
+
+    def _client_knows_tasks(self, context: Context) -> bool:
+        request = context.request_context
+        return (
+            request is not None
+            and request.protocol_version in MODERN_PROTOCOL_VERSIONS
+            and context.client_extension_settings(self.identifier) is not None
+        )
+
+    async def _submit(self, tool: Tool, arguments: dict[str, Any]) -> ToolCallOutcome:
+        principal = self._require_caller()
+        stored = TaskCaller(
+            principal, get_contextvars().get("request_id"), current_traceparent(), approved_plan()
+        )
+        task_id = new_task_id(self._service)
+        try:
+            with acting_as_token(principal):
+                created = await _patiently(
+                    lambda: submit(self._worker.docket, task_id, tool, arguments, stored)
+                )
+        except REDIS_AWAY as exc:
+            raise Unavailable(_AWAY) from exc
+        log.info("task_created", tool=tool.name, task=created.task_id)
+        return created
+
+    async def _handle_get(self, ctx: Any, params: Any) -> GetTaskResult:
+        return await self._as_owner(lambda: super(FleetTasks, self)._handle_get(ctx, params))
+
+    async def _handle_update(self, ctx: Any, params: Any) -> UpdateTaskResult:
+        return await self._as_owner(lambda: super(FleetTasks, self)._handle_update(ctx, params))
+
+    async def _handle_cancel(self, ctx: Any, params: Any) -> CancelTaskResult:
+        log.info("task_cancel_asked", task=params.task_id)
+        return await self._as_owner(lambda: super(FleetTasks, self)._handle_cancel(ctx, params))
+
+    async def _as_owner(self, handle: Callable[[], Awaitable[T]]) -> T:
+        """Answer a `tasks/*` request; tasks of others are looked for under this caller's name, and not found."""
+        try:
+            with acting_as_token(self._require_caller()):
+                return await _patiently(handle)
+        except REDIS_AWAY as exc:
+            away = Unavailable(_AWAY)
+            raise MCPError(away.jsonrpc_code, str(away), away.to_dict()) from exc
+
+    def _require_caller(self) -> Principal:
+        principal = caller(self._local)
+        if principal is None:
+            raise Unauthenticated("a task needs a verified caller")
+        return principal
+
+
+async def _patiently(ask: Callable[[], Awaitable[T]]) -> T:
+    """Ask, and while the connection fails ask again: after a restart of Redis every pooled connection is dead.
+
+    Everything that is asked here may be repeated: a task's id is made once, and its queue takes an id once.
+    """
+    ends_at = time.monotonic() + _RESTART_S
+    async with asyncio.timeout(_REDIS_S):
+        while True:
+            try:
+                return await ask()
+            except ConnectionFailed:
+                if time.monotonic() > ends_at:
+                    raise
+                await asyncio.sleep(_RESTART_S / 20)
+
+
+async def _run_as_task(tool: Tool, arguments: dict[str, Any]) -> ToolCallOutcome:
+    """Run the tool itself, in the context that stores progress; the task's deadline replaces the tool's."""
+    context = await make_task_context()
+    if context is None:
+        raise RuntimeError("a running task has a context")
+    try:
+        return await tool.model_copy(update={"timeout": None}).run(arguments)
+    finally:
+        await context.__aexit__(None, None, None)
