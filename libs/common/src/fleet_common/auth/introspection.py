@@ -40,8 +40,9 @@ class Introspector:
         facts = await self._ask(token)
         if facts.get("active") is not True:
             raise TokenRefused("not active")
-        # The answer comes from the issuer itself: it may leave out its name and dates before now (RFC 7662 §2.2).
-        return {"iss": self._issuer, "iat": 1, **facts}
+        # RFC 7662 §2.2: the answer comes from the issuer itself, which may leave out its name and past dates. A client
+        # that acts for nobody has no subject there; a JWT would name the client (RFC 9068 §2.2).
+        return {"iss": self._issuer, "iat": 1, "sub": facts.get("client_id"), **facts}
 
     async def _ask(self, token: str) -> dict[str, Any]:
         form = {"token": token, "token_type_hint": "access_token"}

@@ -12,11 +12,11 @@ import uvicorn
 
 
 @asynccontextmanager
-async def serving(app: Any) -> AsyncGenerator[str]:
-    """Serve an ASGI app on a free loopback port while the block runs; yields its base URL."""
+async def serving(app: Any, *, port: int = 0) -> AsyncGenerator[str]:
+    """Serve an ASGI app on a loopback port, a free one by default, while the block runs; yields its base URL."""
     config = uvicorn.Config(app, http="h11", lifespan="on", log_config=None, access_log=False)
     server = uvicorn.Server(config)
-    with socket.create_server(("127.0.0.1", 0)) as sock:
+    with socket.create_server(("127.0.0.1", port)) as sock:
         task = asyncio.create_task(server._serve(sockets=[sock]), name="test-server")  # noqa: SLF001 - serve() would take the test runner's signal handlers
         try:
             await _until_started(server, task)
