@@ -9,6 +9,7 @@ FleetError
 │   └── ApprovalDenied      a person said no
 ├── ApprovalRequired        a person must approve this first; then repeat the call
 ├── ApprovalInvalid         a confirmation is forged, expired, used, or for something else
+├── Disabled                the operators have switched it off, for now
 ├── NotFound                the object does not exist, or this caller may not know that it does
 ├── AlreadyExists           a unique value is taken
 ├── Conflict                the object changed meanwhile
@@ -160,6 +161,14 @@ class ApprovalInvalid(FleetError):
             f"this confirmation cannot be used: {why}",
             hint="Repeat the call without it to be asked again",
         )
+
+
+class Disabled(FleetError):
+    """Raised when the operators have switched off the tool, key, tenant or service."""
+
+    code = "disabled"
+    http_status = 403
+    jsonrpc_code = 403
 
 
 class NotFound(FleetError):

@@ -116,6 +116,12 @@ class ServiceSettings(BaseSettings):
     audit_capture: bool = Field(
         False, description="Record masked arguments and results of tools as well."
     )
+    replicas: int = Field(
+        1,
+        ge=1,
+        le=10_000,
+        description="Processes of this service to assume, for limits without Redis, until they were counted once.",
+    )
     allowed_hosts: CommaList = Field(
         (), description="Host headers accepted besides loopback, comma-separated."
     )

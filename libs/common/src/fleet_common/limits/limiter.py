@@ -70,7 +70,7 @@ class Limiter:
             yield
             return
         await self._try(self._shared)
-        async with asyncio.TaskGroup() as group:
+        async with self._replicas.counted(), asyncio.TaskGroup() as group:
             sending = group.create_task(self._send_batches(self._shared), name="limits")
             try:
                 yield

@@ -1,7 +1,7 @@
 """From a service to one ASGI app: doors for OAuth and for keys, health, metrics, in the order DESIGN gives.
 
 Outermost first: CORS, request id, API-key header, Host and Origin guard; then by path either health and
-metrics or a door: authentication, the admission gate, and FastMCP's transport behind it.
+metrics or a door: authentication, switches and limits, the admission gate, and FastMCP's transport behind it.
 """
 
 from __future__ import annotations
@@ -42,6 +42,7 @@ from fleet_common.mcp.resource import authenticated, metadata_route
 from fleet_common.mcp.runtime import Runtime
 from fleet_common.mcp.server import create_server
 from fleet_common.mcp.service import DepsT, Service, SettingsT
+from fleet_common.mcp.turnstile import Turnstile
 from fleet_common.settings import ServiceSettings, SettingsError
 
 PROBES = ("/livez", "/readyz", "/startupz")
@@ -244,6 +245,7 @@ def _guarded(
     )
     if door.verifier is None:
         return app
+    app = Turnstile(app, switches=runtime.switches, limits=runtime.limits, audit=runtime.audit)
     return authenticated(app, door.verifier, door.oauth)
 
 
@@ -254,7 +256,7 @@ def _outer_layers(settings: ServiceSettings, runtime: Runtime) -> list[Middlewar
         allow_origins=origins,
         allow_methods=["GET", "POST", "DELETE"],
         allow_headers=["*"],
-        expose_headers=["www-authenticate", "x-request-id", "retry-after"],
+        expose_headers=["www-authenticate", "x-request-id", "retry-after", "ratelimit"],
     )
     public = [urlsplit(settings.public_url).netloc] if settings.public_url else []
     hosts = [*settings.allowed_hosts, *public]

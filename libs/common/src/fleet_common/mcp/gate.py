@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import nullcontext
+from math import ceil
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
@@ -87,5 +88,5 @@ def error_response(error: FleetError) -> JSONResponse:
     }
     headers = {}
     if error.retry_after_s is not None:
-        headers["retry-after"] = str(max(1, round(error.retry_after_s)))
+        headers["retry-after"] = str(max(1, ceil(error.retry_after_s)))
     return JSONResponse(body, status_code=error.http_status, headers=headers)

@@ -43,12 +43,14 @@ from fleet_common.errors import (
     NotFound,
     UnknownTool,
 )
+from fleet_common.limits import CallLimits
 from fleet_common.logs import with_trace_id
 from fleet_common.mcp.approval import ApprovalGate, Call, Guarded, carrying_out, split_token
 from fleet_common.mcp.identity import acting_as, caller
 from fleet_common.mcp.recording import Entry
 from fleet_common.metrics import Metrics
 from fleet_common.policy import REGISTRY_ROLE, PolicyFile, Role, Target, decide
+from fleet_common.switches import Switches
 from fleet_common.tasks import running_task
 
 log = structlog.get_logger()
@@ -80,6 +82,8 @@ class FleetMiddleware(Middleware):
         read_scope: str,
         listed_as: Callable[[str], str],
         policy: PolicyFile,
+        switches: Switches,
+        limits: CallLimits,
         metrics: Metrics,
         audit: AuditLog,
         local_principal: Principal | None,
@@ -90,6 +94,8 @@ class FleetMiddleware(Middleware):
         self._read_scope = read_scope
         self._listed_as = listed_as
         self._policy = policy
+        self._switches = switches
+        self._limits = limits
         self._metrics = metrics
         self._audit = audit
         self._local = local_principal
@@ -133,6 +139,7 @@ class FleetMiddleware(Middleware):
         entry: Entry,
     ) -> ToolResult:
         name = context.message.name
+        await self._pass_turnstile(principal, "tools/call", name)
         facts = self._tools.get(name)
         if facts is None:
             raise UnknownTool(name)
@@ -160,6 +167,7 @@ class FleetMiddleware(Middleware):
             tool
             for tool in await call_next(context)
             if (facts := self._tools.get(tool.name)) is not None
+            and not self._switches.hides(tool.name)
             and self._shows(Target("tool", tool.name, facts.scope))
         ]
 
@@ -237,8 +245,10 @@ class FleetMiddleware(Middleware):
         principal = caller(self._local)
         entry = Entry(self._audit, target.kind, asked, principal)
         refusal = NotFound(target.kind, target.name)
+        method = "prompts/get" if target.kind == "prompt" else "resources/read"
         outcome = "cancelled"
         try:
+            await self._pass_turnstile(principal, method, target.name)
             with acting_as(*self._allow(principal, target, refusal, entry)):
                 await entry.begin()
                 used = await use()
@@ -254,6 +264,14 @@ class FleetMiddleware(Middleware):
         finally:
             entry.close(outcome)
         return used
+
+    async def _pass_turnstile(self, principal: Principal | None, method: str, name: str) -> None:
+        """Refuse what is switched off; count a call that did not come over HTTP, where the door counts."""
+        if principal is None:
+            return
+        self._switches.check(principal, name if method == "tools/call" else None)
+        if principal is self._local:
+            await self._limits.spend(principal, method, name)
 
     def _resource(self, uri: str) -> Target:
         return Target("resource", uri, self._read_scope)

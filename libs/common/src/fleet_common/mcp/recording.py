@@ -22,6 +22,7 @@ from fleet_common.errors import (
     Overloaded,
     RateLimited,
 )
+from fleet_common.mcp.envelope import Envelope
 from fleet_common.mcp.identity import FleetToken
 from fleet_common.redaction import redact, redact_text
 
@@ -122,15 +123,17 @@ class Entry:
         )
 
 
-def shed(log: AuditLog, scope: Scope, error: FleetError) -> None:
-    """Record a request that was turned away before it was read: what it wanted is known from its headers only."""
+def shed(log: AuditLog, scope: Scope, error: FleetError, envelope: Envelope | None = None) -> None:
+    """Record a request that was turned away; without an envelope its headers tell what it wanted."""
     headers = Headers(scope=scope)
     user = scope.get("user")
     token = getattr(user, "access_token", None)
+    method = envelope.method if envelope else headers.get("mcp-method")
+    name = envelope.name if envelope else headers.get("mcp-name")
     entry = Entry(
         log,
-        "tool" if headers.get("mcp-method") == "tools/call" else "request",
-        headers.get("mcp-name") or scope["path"],
+        "tool" if method == "tools/call" else "request",
+        name or scope["path"],
         token.principal if isinstance(token, FleetToken) else None,
     )
     entry.close(error.code)

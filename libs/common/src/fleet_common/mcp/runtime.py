@@ -11,10 +11,12 @@ from fleet_common.audit import AuditLog, create_audit
 from fleet_common.auth.configured import create_oauth
 from fleet_common.auth.oauth import OAuth
 from fleet_common.health import Health
+from fleet_common.limits import CallLimits
 from fleet_common.metrics import Metrics
 from fleet_common.policy import PolicyFile
 from fleet_common.redis import Redis, create_redis
 from fleet_common.settings import ServiceSettings
+from fleet_common.switches import Switches
 from fleet_common.tracing import Tracing
 
 
@@ -26,6 +28,8 @@ class Runtime:
         redis: None when no Redis is configured: one process, nothing shared.
         policy: who may do what, as of now.
         oauth: None without an authorization server: fleet keys only.
+        limits: how often.
+        switches: what the operators have switched off.
     """
 
     service: str
@@ -37,6 +41,8 @@ class Runtime:
     tracing: Tracing
     oauth: OAuth | None
     audit: AuditLog
+    limits: CallLimits
+    switches: Switches
 
     @classmethod
     def create(cls, service: str, version: str, settings: ServiceSettings) -> Runtime:
@@ -46,20 +52,25 @@ class Runtime:
             SettingsError: OAuth is configured by half.
         """
         url = settings.redis_url
-        metrics = Metrics(service, version)
+        metrics, health = Metrics(service, version), Health()
         tracing = Tracing(settings, metrics, version)
         redis = create_redis(url.get_secret_value(), traced=tracing.is_wanted) if url else None
         policy = PolicyFile(settings.policy_file)
+        audit = create_audit(service, settings)
         return cls(
             service=service,
             metrics=metrics,
-            health=Health(),
+            health=health,
             redis=redis,
             policy=policy,
+            limits=CallLimits.create(
+                service, policy, redis, replicas=settings.replicas, metrics=metrics, health=health
+            ),
+            switches=Switches(redis, service, metrics=metrics, health=health, audit=audit),
             approvals=Approvals.create(settings, redis),
             tracing=tracing,
             oauth=create_oauth(settings, redis, policy, metrics),
-            audit=create_audit(service, settings),
+            audit=audit,
         )
 
     @asynccontextmanager
@@ -73,4 +84,6 @@ class Runtime:
             if self.oauth is not None:
                 await stack.enter_async_context(self.oauth.opened())
             await stack.enter_async_context(self.audit.opened())
+            await stack.enter_async_context(self.limits.running())
+            await stack.enter_async_context(self.switches.followed())
             yield

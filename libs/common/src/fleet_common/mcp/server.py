@@ -60,7 +60,8 @@ def create_server(
     @asynccontextmanager
     async def lifespan(_: FastMCP[Any]) -> AsyncGenerator[dict[str, Any]]:
         async with run.opened(), opened(settings, run) as deps:
-            run.health.watch((Check("audit", run.audit.probe), *service.checks(deps)))
+            own = (Check("audit", run.audit.probe), *run.switches.checks())
+            run.health.watch((*own, *service.checks(deps)))
             yield {"deps": deps}
 
     server: FastMCP[Any] = FastMCP(
@@ -87,6 +88,8 @@ def create_server(
         read_scope=f"{service.name}:read",
         listed_as=_component_of(resources),
         policy=run.policy,
+        switches=run.switches,
+        limits=run.limits,
         metrics=run.metrics,
         audit=run.audit,
         local_principal=local_principal,

@@ -1,0 +1,64 @@
+"""Between authentication and admission: who is switched off gets 403, who has used up a limit gets 429.
+
+Every POST at every door comes through here, lists and discovery included; probes and metrics have no door. What
+does not come over HTTP (stdio, in-memory clients) is counted by the middleware instead, never by both.
+"""
+
+from __future__ import annotations
+
+from starlette.datastructures import MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from fleet_common.audit import AuditLog
+from fleet_common.errors import Disabled, PayloadTooLarge, RateLimited
+from fleet_common.limits import CallLimits, Verdict
+from fleet_common.mcp.envelope import read_envelope
+from fleet_common.mcp.gate import error_response
+from fleet_common.mcp.identity import FleetToken
+from fleet_common.mcp.recording import shed
+from fleet_common.switches import Switches
+
+
+class Turnstile:
+    """See the module; every refusal is audited."""
+
+    def __init__(
+        self, app: ASGIApp, *, switches: Switches, limits: CallLimits, audit: AuditLog
+    ) -> None:
+        self._app = app
+        self._switches = switches
+        self._limits = limits
+        self._audit = audit
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let the request through, or say why not."""
+        token = getattr(scope.get("user"), "access_token", None)
+        if scope["type"] != "http" or not isinstance(token, FleetToken):
+            await self._app(scope, receive, send)
+            return
+        principal, envelope, verdict = token.principal, None, None
+        try:
+            self._switches.check(principal)
+            if scope["method"] == "POST" and self._limits.concern(principal):
+                envelope, receive = await read_envelope(scope, receive)
+                verdict = await self._limits.spend(principal, envelope.method, envelope.name)
+        except (Disabled, RateLimited, PayloadTooLarge) as refusal:
+            shed(self._audit, scope, refusal, envelope)
+            await error_response(refusal)(scope, receive, send)
+            return
+        await self._app(scope, receive, _telling(verdict, send) if verdict else send)
+
+
+def _telling(verdict: Verdict, send: Send) -> Send:
+    """Return a `send` that adds what is left, as draft-ietf-httpapi-ratelimit-headers-10 writes it."""
+
+    async def send_with_headers(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            bucket, headers = verdict.bucket, MutableHeaders(scope=message)
+            headers["ratelimit-policy"] = (
+                f'"{bucket.policy}";q={bucket.capacity};w={bucket.window_s}'
+            )
+            headers["ratelimit"] = f'"{bucket.policy}";r={verdict.remaining}'
+        await send(message)
+
+    return send_with_headers
