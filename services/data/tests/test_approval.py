@@ -17,11 +17,11 @@ from fastmcp.client.client import CallToolResult
 from fastmcp.client.elicitation import ElicitResult
 from fastmcp.client.transports import StdioTransport, StreamableHttpTransport
 
-from fleet_common.approvals import Approvals
+from fleet_common.approvals import Approvals, Approver
 from fleet_common.auth.keys import KeyFile
 from fleet_common.mcp.app import create_app
 from fleet_common.redis import create_redis
-from fleet_common.testing import principal, serving
+from fleet_common.testing import serving
 from fleet_common.testing.wire import text
 from fleet_data.server import SERVICE
 from fleet_data.settings import Settings
@@ -130,7 +130,7 @@ async def test_over_http_it_is_approved_out_of_band_in_the_handshake_era(
         assert desk is not None
         request = await desk.find("demo", asked.meta["fleet/error"]["approval"]["id"])
         assert request is not None
-        await desk.decide(request, principal("approver", subject="key:boss"), "approved")
+        await desk.decide(request, Approver("demo", "key:boss"), "approved")
         done = await delete(client, note, idempotency_key="key-0001")
         assert done.structured_content is not None
         assert done.structured_content["id"] == note

@@ -10,12 +10,10 @@ from uuid import uuid4
 import pytest
 
 from fleet_cli.engines.freeport import free_port
-from fleet_common.approvals import Ask, Plan, Request
+from fleet_common.approvals import Approver, Ask, Plan, Request
 from fleet_common.approvals.desk import Desk
-from fleet_common.auth import Principal
 from fleet_common.errors import Conflict, NotFound, PermissionDenied, Unavailable
 from fleet_common.redis import Redis, create_redis
-from fleet_common.testing import principal
 
 
 @pytest.fixture
@@ -38,8 +36,8 @@ def ask() -> Ask:
 
 
 @pytest.fixture
-def boss(ask: Ask) -> Principal:
-    return principal("approver", tenant=ask.tenant, subject="key:boss")
+def boss(ask: Ask) -> Approver:
+    return Approver(ask.tenant, "key:boss")
 
 
 async def waiting(desk: Desk, ask: Ask, *, second_person: bool = False) -> Request:
@@ -66,21 +64,21 @@ async def test_what_waits_is_listed_and_found_in_its_tenant_only(desk: Desk, ask
     assert await desk.waiting(f"{ask.tenant}x") == []
 
 
-async def test_an_approval_is_used_once(desk: Desk, ask: Ask, boss: Principal) -> None:
+async def test_an_approval_is_used_once(desk: Desk, ask: Ask, boss: Approver) -> None:
     await desk.decide(await waiting(desk, ask), boss, "approved")
     claims = await asyncio.gather(*(desk.claim(ask, second_person=False) for _ in range(50)))
     used = [claim for claim in claims if claim.verdict == "approved"]
     assert [claim.approver for claim in used] == ["key:boss"]
 
 
-async def test_a_no_holds_until_it_expires(desk: Desk, ask: Ask, boss: Principal) -> None:
+async def test_a_no_holds_until_it_expires(desk: Desk, ask: Ask, boss: Approver) -> None:
     await desk.decide(await waiting(desk, ask), boss, "denied")
     for _ in range(2):
         assert (await desk.claim(ask, second_person=False)).verdict == "denied"
 
 
 async def test_what_was_decided_does_not_wait_any_more(
-    desk: Desk, ask: Ask, boss: Principal
+    desk: Desk, ask: Ask, boss: Approver
 ) -> None:
     request = await waiting(desk, ask)
     await desk.decide(request, boss, "approved")
@@ -92,13 +90,13 @@ async def test_what_was_decided_does_not_wait_any_more(
 
 async def test_people_of_another_tenant_see_nothing_to_decide(desk: Desk, ask: Ask) -> None:
     request = await waiting(desk, ask)
-    stranger = principal("approver", tenant="elsewhere", subject="key:boss")
+    stranger = Approver("elsewhere", "key:boss")
     with pytest.raises(NotFound):
         await desk.decide(request, stranger, "approved")
     assert await desk.find(ask.tenant, request.id) == request
 
 
-async def test_who_asked_is_no_second_person(desk: Desk, ask: Ask, boss: Principal) -> None:
+async def test_who_asked_is_no_second_person(desk: Desk, ask: Ask, boss: Approver) -> None:
     request = await waiting(desk, ask, second_person=True)
     with pytest.raises(PermissionDenied, match="somebody other"):
         await desk.decide(request, replace(boss, subject=ask.subject), "approved")
@@ -107,7 +105,7 @@ async def test_who_asked_is_no_second_person(desk: Desk, ask: Ask, boss: Princip
 
 
 async def test_a_decision_is_about_what_was_shown(
-    desk: Desk, ask: Ask, boss: Principal, redis: Redis
+    desk: Desk, ask: Ask, boss: Approver, redis: Redis
 ) -> None:
     shown = await waiting(desk, ask)
     await redis.delete(f"fleet:approval:{{{ask.tenant}}}:{shown.id}")  # as when it expires
@@ -118,7 +116,7 @@ async def test_a_decision_is_about_what_was_shown(
 
 
 async def test_a_request_and_its_approval_end_after_five_minutes(
-    desk: Desk, ask: Ask, boss: Principal, redis: Redis
+    desk: Desk, ask: Ask, boss: Approver, redis: Redis
 ) -> None:
     request = await waiting(desk, ask)
     key = f"fleet:approval:{{{ask.tenant}}}:{request.id}"
@@ -130,7 +128,7 @@ async def test_a_request_and_its_approval_end_after_five_minutes(
     assert (await desk.claim(ask, second_person=False)).verdict is None
 
 
-async def test_redis_away_is_a_refusal(ask: Ask, boss: Principal) -> None:
+async def test_redis_away_is_a_refusal(ask: Ask, boss: Approver) -> None:
     redis = create_redis(f"redis://127.0.0.1:{free_port()}/0")
     desk = Desk(redis)
     with pytest.raises(Unavailable):

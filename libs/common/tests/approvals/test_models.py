@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from fleet_common.approvals import Ask, Plan
+from fleet_common.approvals import Approver, Ask, Plan
 from fleet_common.approvals.models import one_line
+from fleet_common.errors import PermissionDenied
+from fleet_common.policy import BUILT_IN
 from fleet_common.testing import principal
 
 
@@ -27,3 +31,17 @@ def test_long_texts_and_lists_are_cut() -> None:
 def test_the_message_ends_with_who_asks_and_with_what() -> None:
     ask = Ask.of(principal("sales"), "note_delete", {"id": 1}, Plan("Delete note 1"))
     assert ask.message() == "Delete note 1\nAsked for by key:test0001 with note_delete."
+
+
+def test_only_a_role_that_may_approve_makes_an_approver() -> None:
+    boss = principal("approver", tenant="acme", subject="key:boss")
+    assert Approver.of(boss, BUILT_IN) == Approver("acme", "key:boss")
+    for role in ("admin", "sales", "nobody"):
+        with pytest.raises(PermissionDenied, match="fleet:approve"):
+            Approver.of(principal(role), BUILT_IN)
+
+
+def test_a_token_that_was_not_given_the_scope_does_not_approve() -> None:
+    narrowed = replace(principal("approver"), scopes=frozenset({"data:read"}))
+    with pytest.raises(PermissionDenied):
+        Approver.of(narrowed, BUILT_IN)

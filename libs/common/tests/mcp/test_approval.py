@@ -24,7 +24,7 @@ from mcp_types import InputRequiredResult, ToolAnnotations
 from pydantic import BaseModel
 
 from fleet_cli.engines.freeport import free_port
-from fleet_common.approvals import Plan, needs_approval
+from fleet_common.approvals import Approver, Plan, needs_approval
 from fleet_common.approvals.desk import Desk
 from fleet_common.auth import Principal
 from fleet_common.auth.keys import KeyFile
@@ -196,7 +196,7 @@ async def approve(fleet: Fleet, result: CallToolResult, *, by: str = "key:boss")
     async with fleet.desk() as desk:
         request = await desk.find(fleet.caller.tenant, facts(result)["approval"]["id"])
         assert request is not None
-        boss = principal("approver", tenant=fleet.caller.tenant, subject=by)
+        boss = Approver(fleet.caller.tenant, by)
         await desk.decide(request, boss, "approved")
 
 
@@ -478,7 +478,7 @@ class TestOutOfBand:
             asked = facts(await delete(client))["approval"]["id"]
             request = await desk.find(fleet.caller.tenant, asked)
             assert request is not None
-            boss = principal("approver", tenant=fleet.caller.tenant, subject="key:boss")
+            boss = Approver(fleet.caller.tenant, "key:boss")
             await desk.decide(request, boss, "denied")
             told = facts(await delete(client))
         assert (told["code"], told["retryable"]) == ("approval_denied", False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from starlette.applications import Starlette
@@ -22,8 +23,10 @@ from fleet_common.mcp.app import (
     open_credentials,
     read_key,
 )
+from fleet_common.mcp.identity import principal_of
 from fleet_common.mcp.server import create_server
 from fleet_gateway import __version__
+from fleet_gateway.approvals.routes import ApprovalRoutes
 from fleet_gateway.balancing.service import Pool, PoolMetrics, PoolOptions
 from fleet_gateway.deps import Deps
 from fleet_gateway.registry.models import Catalogue
@@ -123,10 +126,12 @@ def create_gateway(
         for prefix, (app, owner) in behind.items()
         for door in door_pair(app, credentials, service=owner, prefix=prefix)
     ]
+    verify = partial(principal_of, doors[0].verifier)
     return assemble(
         doors,
         settings,
         run,
         lifespan=local.router.lifespan_context,
         is_nested=parts.nesting.is_nested,
+        routes=ApprovalRoutes(run.approvals, run.policy, verify).routes(),
     )

@@ -4,8 +4,8 @@ An approval is bound to the caller, the tool, the arguments and the version of t
 depends on the client and is decided in `fleet_common.mcp.approval`.
 """
 
-from fleet_common.approvals.models import APPROVE_SCOPE, Ask, Plan, Request, Verdict
+from fleet_common.approvals.models import Approver, Ask, Plan, Request, Verdict
 from fleet_common.approvals.office import Approvals
 from fleet_common.approvals.planning import needs_approval
 
-__all__ = ["APPROVE_SCOPE", "Approvals", "Ask", "Plan", "Request", "Verdict", "needs_approval"]
+__all__ = ["Approvals", "Approver", "Ask", "Plan", "Request", "Verdict", "needs_approval"]

@@ -14,8 +14,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any, cast
 
-from fleet_common.approvals.models import LIFETIME, Ask, Request, Verdict
-from fleet_common.auth import Principal
+from fleet_common.approvals.models import LIFETIME, Approver, Ask, Request, Verdict
 from fleet_common.errors import Conflict, NotFound, PermissionDenied, Unavailable
 from fleet_common.redis import REDIS_AWAY, Redis
 
@@ -116,10 +115,8 @@ class Desk:
             raise Unavailable("the approval store") from exc
         return _load(told) if told is not None and state == b"pending" else None
 
-    async def decide(self, request: Request, approver: Principal, verdict: Verdict) -> None:
+    async def decide(self, request: Request, approver: Approver, verdict: Verdict) -> None:
         """Record a person's decision on exactly what they were shown.
-
-        The caller has checked that `approver` may decide at all.
 
         Raises:
             NotFound: it expired, was used, is of another tenant, or asks for something else by now.

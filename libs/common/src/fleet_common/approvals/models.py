@@ -10,12 +10,11 @@ from typing import Any, Literal
 
 from fleet_common.auth import Principal
 from fleet_common.digests import digest_of
+from fleet_common.errors import PermissionDenied
+from fleet_common.policy import APPROVE_SCOPE, Policy, Target, decide
 
 LIFETIME = timedelta(minutes=5)
 """How long an approval can be given and used, counted from the plan."""
-
-APPROVE_SCOPE = "fleet:approve"
-"""What a person needs to decide. No role for agents has it: a key that calls tools cannot approve its own calls."""
 
 Verdict = Literal["approved", "denied"]
 
@@ -98,6 +97,26 @@ class Request:
     def remaining_s(self) -> float:
         """Return the seconds in which it can still be approved and used."""
         return max(0.0, (self.expires_at - datetime.now(UTC)).total_seconds())
+
+
+@dataclass(frozen=True, slots=True)
+class Approver:
+    """A person who may decide in a tenant; `of` is the only honest way to get one."""
+
+    tenant: str
+    subject: str
+
+    @classmethod
+    def of(cls, principal: Principal, policy: Policy) -> Approver:
+        """Return who `principal` is to the desk.
+
+        Raises:
+            PermissionDenied: the policy does not let it approve.
+        """
+        target = Target("tool", "fleet_approve", APPROVE_SCOPE)
+        if not decide(policy, principal, target).allowed:
+            raise PermissionDenied(f"approving needs a role with the scope {APPROVE_SCOPE}")
+        return cls(principal.tenant, principal.subject)
 
 
 def one_line(text: str) -> str:

@@ -28,7 +28,7 @@ from fleet_common.auth.revocation import Revocations
 from fleet_common.errors import Unavailable
 from fleet_common.http import open_client
 from fleet_common.metrics import Metrics
-from fleet_common.policy import PolicyFile
+from fleet_common.policy import APPROVE_SCOPE, PolicyFile
 
 log = structlog.get_logger()
 
@@ -193,9 +193,9 @@ class OAuthDoor:
 
     @property
     def scopes(self) -> frozenset[str]:
-        """Return every scope that some role of the policy grants behind the door."""
+        """Return every scope that some role of the policy grants behind the door, but the one to approve."""
         roles = self.oauth.policy.current.roles.values()
-        granted = frozenset[str]().union(*(role.scopes for role in roles))
+        granted = frozenset[str]().union(*(role.scopes for role in roles)) - {APPROVE_SCOPE}
         own = (scope for scope in granted if scope.startswith(f"{self.service}:"))
         return granted if self.service == "gateway" else frozenset(own)
 

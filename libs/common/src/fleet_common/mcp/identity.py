@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import anyio.to_thread
 from fastmcp.dependencies import Depends
-from fastmcp.server.auth import AccessToken, TokenVerifier
+from fastmcp.server.auth import AccessToken, AuthProvider, TokenVerifier
 from fastmcp.server.dependencies import get_access_token
 from mcp.server.auth.middleware.auth_context import auth_context_var
 from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser
@@ -98,6 +98,12 @@ class FleetVerifier(KeyVerifier):
         elif self._oauth is not None:
             verified = await self._oauth.verify(token)
         return FleetToken.of(verified[0], token, expires_at=verified[1]) if verified else None
+
+
+async def principal_of(verifier: AuthProvider | None, credential: str) -> Principal | None:
+    """Return the caller that `credential` proves to a door with this verifier, or None."""
+    token = await verifier.verify_token(credential) if verifier else None
+    return token.principal if isinstance(token, FleetToken) else None
 
 
 def caller(local: Principal | None) -> Principal | None:

@@ -1,6 +1,6 @@
 """Who may do what, how much and where: one YAML file, one pure decision, asked for every call and every list."""
 
-from fleet_common.policy.decision import REGISTRY_ROLE, Decision, Target, decide
+from fleet_common.policy.decision import APPROVE_SCOPE, REGISTRY_ROLE, Decision, Target, decide
 from fleet_common.policy.file import PolicyFile
 from fleet_common.policy.grant import Grant
 from fleet_common.policy.models import (
@@ -15,6 +15,7 @@ from fleet_common.policy.models import (
 from fleet_common.policy.source import BUILT_IN, BadPolicy, parse_policy
 
 __all__ = [
+    "APPROVE_SCOPE",
     "BUILT_IN",
     "REGISTRY_ROLE",
     "ApprovalRule",

@@ -13,6 +13,9 @@ from fleet_common.policy.models import Policy, Role
 REGISTRY_ROLE = "fleet:registry"
 """What the gateway's registry is: it sees every name and may call nothing. No policy file can name it."""
 
+APPROVE_SCOPE = "fleet:approve"
+"""What a person needs to approve calls. No agent's key or client is given it: it could approve its own calls."""
+
 
 @dataclass(frozen=True, slots=True)
 class Target:
