@@ -1,14 +1,15 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import structlog
 
-from fleet_common.policy import BUILT_IN, BadPolicy, PolicyFile
+from fleet_common.policy import BUILT_IN, BadPolicy, PolicyFile, Target
 from fleet_common.settings import SettingsError
-from fleet_common.testing import wait_until
+from fleet_common.testing import principal, wait_until
 
 ONE = "version: 1\nroles:\n  one: {scopes: ['data:read']}\n"
 TWO = "version: 1\nroles:\n  two: {scopes: ['data:read']}\n"
@@ -93,3 +94,38 @@ async def test_a_running_process_follows_the_file(path: Path) -> None:
             return "two" in file.current.roles
 
         await wait_until(has_role_two)
+
+
+def test_an_answer_ends_with_the_policy_that_gave_it(path: Path) -> None:
+    file = PolicyFile(path)
+    file.load()
+    search = Target("tool", "crm_search", "data:read")
+    assert file.decide(principal("one"), search).allowed
+    assert file.decide(principal("one"), search) is file.decide(principal("one"), search)
+    path.write_text(TWO)
+    file.refresh()
+    assert not file.decide(principal("one"), search).allowed
+
+
+def test_answers_are_remembered_by_everything_they_depend_on(path: Path) -> None:
+    file = PolicyFile(path)
+    file.load()
+    search = Target("tool", "crm_search", "data:read")
+    caller = principal("one")
+    asked = [
+        (caller, search),
+        (replace(caller, scopes=frozenset()), search),
+        (replace(caller, roles=frozenset()), search),
+        (None, search),
+        (caller, replace(search, scope="data:write")),
+    ]
+    for _ in range(2):
+        assert [file.decide(*each).allowed for each in asked] == [True, False, False, False, False]
+
+
+def test_the_memory_of_answers_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fleet_common.policy.file._REMEMBERED", 3)
+    file = PolicyFile()
+    for name in range(10):
+        assert not file.decide(principal(), Target("prompt", str(name), "data:read")).allowed
+    assert len(file._in_force._known) <= 3

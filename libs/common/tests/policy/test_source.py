@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from fleet_common.policy import BUILT_IN, BadPolicy, parse_policy
 
@@ -71,3 +73,47 @@ def test_a_message_never_repeats_a_value() -> None:
     with pytest.raises(BadPolicy) as caught:
         parse_policy(ROLE + "    description: [hunter2]\n")
     assert "hunter2" not in str(caught.value)
+
+
+WORDS = [
+    "version",
+    "roles",
+    "scopes",
+    "limits",
+    "deny",
+    "data:read",
+    ":",
+    "-",
+    "[",
+    "]",
+    "{",
+    "}",
+    "&a",
+    "*a",
+    "!!int",
+    "!!bool",
+    "!!timestamp",
+    "!!set",
+    "<<",
+    "'",
+    "|",
+    "1",
+    "?",
+    "%",
+    "#",
+]
+PIECES = st.sampled_from([*WORDS, '"', " ", "\n", "\n  ", "\t", "\x00", "\ud7ff"])
+
+
+@given(st.one_of(st.text(max_size=200), st.lists(PIECES, max_size=60).map("".join)))
+@example("!!int")
+@example("version: !!bool x")
+@example("version: !!timestamp x")
+@example("? [a]: b")
+def test_any_text_is_a_policy_or_a_mistake_with_a_line(text: str) -> None:
+    lines = [1]
+    try:
+        parse_policy(text)
+    except BadPolicy as exc:
+        lines = [mistake.line for mistake in exc.mistakes]
+    assert min(lines) >= 1

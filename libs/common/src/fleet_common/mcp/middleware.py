@@ -49,7 +49,7 @@ from fleet_common.mcp.approval import ApprovalGate, Call, Guarded, carrying_out,
 from fleet_common.mcp.identity import acting_as, caller
 from fleet_common.mcp.recording import Entry
 from fleet_common.metrics import Metrics
-from fleet_common.policy import REGISTRY_ROLE, PolicyFile, Role, Target, decide
+from fleet_common.policy import REGISTRY_ROLE, PolicyFile, Role, Target
 from fleet_common.switches import Switches
 from fleet_common.tasks import running_task
 
@@ -284,13 +284,13 @@ class FleetMiddleware(Middleware):
         principal = caller(self._local)
         if principal is not None and REGISTRY_ROLE in principal.roles:
             return True
-        return decide(self._policy.current, principal, target).allowed
+        return self._policy.decide(principal, target).allowed
 
     def _allow(
         self, principal: Principal | None, target: Target, refusal: FleetError, entry: Entry
     ) -> tuple[Principal, tuple[Role, ...]]:
         """Return the caller and the roles that let it use `target`; else log the rule and raise `refusal`."""
-        decision = decide(self._policy.current, principal, target)
+        decision = self._policy.decide(principal, target)
         entry.decided(allowed=decision.allowed, rule=decision.rule)
         if decision.allowed and principal is not None:
             return principal, decision.roles

@@ -10,6 +10,8 @@ from pathlib import Path
 import anyio.to_thread
 import structlog
 
+from fleet_common.auth.principal import Principal
+from fleet_common.policy.decision import Decision, Target, decide
 from fleet_common.policy.models import Policy
 from fleet_common.policy.source import BUILT_IN, MAX_BYTES, BadPolicy, Mistake, parse_policy
 from fleet_common.settings import SettingsError
@@ -17,7 +19,25 @@ from fleet_common.settings import SettingsError
 log = structlog.get_logger()
 
 _LOOK_S = 1.0
+_REMEMBERED = 8192  # answers; callers choose names of prompts and URIs, so there must be an end
 _NOTHING = Policy(version=1)
+
+
+class _InForce:
+    """A policy and its answers; both are replaced together, so no answer outlives its policy."""
+
+    def __init__(self, policy: Policy) -> None:
+        self.policy = policy
+        self._known: dict[tuple[Principal | None, Target], Decision] = {}
+
+    def decide(self, principal: Principal | None, target: Target) -> Decision:
+        question = (principal, target)
+        known = self._known.get(question)
+        if known is None:
+            if len(self._known) >= _REMEMBERED:
+                self._known.clear()
+            known = self._known[question] = decide(self.policy, principal, target)
+        return known
 
 
 class PolicyFile:
@@ -30,20 +50,24 @@ class PolicyFile:
 
     def __init__(self, path: Path | None = None) -> None:
         self.path = path
-        self._current = BUILT_IN if path is None else _NOTHING
+        self._in_force = _InForce(BUILT_IN if path is None else _NOTHING)
         self._stamp: tuple[int, int, int] | None = None
 
     @classmethod
     def fixed(cls, policy: Policy) -> PolicyFile:
         """Return what always says `policy`."""
         it = cls()
-        it._current = policy
+        it._in_force = _InForce(policy)
         return it
 
     @property
     def current(self) -> Policy:
         """The policy in force; never blocks."""
-        return self._current
+        return self._in_force.policy
+
+    def decide(self, principal: Principal | None, target: Target) -> Decision:
+        """Return what `decide` says under the policy in force, from memory where it was asked before."""
+        return self._in_force.decide(principal, target)
 
     def load(self) -> Policy:
         """Read the file and return the policy that is in force from now on; blocks.
@@ -53,8 +77,8 @@ class PolicyFile:
         """
         if self.path is not None:
             self._stamp = self._stamp_now()
-            self._current = parse_policy(_text(self.path), str(self.path))
-        return self._current
+            self._in_force = _InForce(parse_policy(_text(self.path), str(self.path)))
+        return self.current
 
     def refresh(self) -> None:
         """Read the file again if it changed; mistakes go to the log; blocks."""
@@ -67,7 +91,7 @@ class PolicyFile:
             # No traceback: the mistakes and their lines say all there is.
             log.error("policy_rejected", path=str(self.path), mistakes=mistakes)  # noqa: TRY400
         else:
-            log.info("policy_loaded", path=str(self.path), roles=sorted(self._current.roles))
+            log.info("policy_loaded", path=str(self.path), roles=sorted(self.current.roles))
 
     @asynccontextmanager
     async def followed(self) -> AsyncGenerator[None]:

@@ -83,8 +83,8 @@ def _load(text: str, name: str) -> tuple[yaml.Node, object]:
     except yaml.MarkedYAMLError as exc:
         line = exc.problem_mark.line + 1 if exc.problem_mark else 1
         raise BadPolicy(name, [Mistake(line, "", exc.problem or "not YAML")]) from None
-    except (yaml.YAMLError, ValueError, RecursionError):
-        # PyYAML lets a malformed number or date end in Python's own error.
+    except (yaml.YAMLError, ValueError, LookupError, AttributeError, TypeError, RecursionError):
+        # PyYAML lets a malformed number, date or bool end in Python's own errors.
         raise BadPolicy(name, [Mistake(1, "", "not YAML")]) from None
     raise BadPolicy(name, [Mistake(1, "", "the file is empty")])
 
