@@ -148,6 +148,13 @@ class ServiceSettings(BaseSettings):
         le=1,
         description="Share of the traces beginning here that are recorded; a caller's own decision comes first.",
     )
+    queue_wait_s: float = Field(
+        1.0,
+        ge=0,
+        le=60,
+        description="Longest wait for a slot, in seconds; a call that would wait longer is shed and can go to another "
+        "replica.",
+    )
     default_timeout_s: float = Field(
         30.0, gt=0, le=3600, description="Time a call has when the caller names none, in seconds."
     )

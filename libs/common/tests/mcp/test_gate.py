@@ -42,3 +42,25 @@ async def test_the_time_a_caller_names_counts_from_its_arrival() -> None:
 @pytest.mark.parametrize("named", ["", "soon", "-1", "0", "9" * 12])
 async def test_without_a_time_of_its_own_a_call_has_what_its_tool_allows(named: str) -> None:
     assert await left_s({"fleet-timeout-ms": named}) == 1000.0
+
+
+async def test_a_call_that_says_batch_lets_interactive_ones_pass() -> None:
+    order: list[str] = []
+    metrics = Metrics("test")
+    admission = Admission(slots=1, queue=9, metrics=metrics)
+
+    async def app(scope: Any, _receive: Any, send: Any) -> None:
+        order.append(scope["path"])
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    audit = AuditLog(MemorySink(), service="test")
+    gate = AdmissionGate(app, admission=admission, audit=audit, default_timeout_s=30)
+    transport = httpx.ASGITransport(app=gate)
+    async with httpx.AsyncClient(transport=transport, base_url="http://gate") as http:
+        async with asyncio.TaskGroup() as group, admission.slot(1):
+            group.create_task(http.post("/export", headers={"fleet-priority": "batch"}))
+            await asyncio.sleep(0.05)
+            group.create_task(http.post("/question"))
+            await asyncio.sleep(0.05)
+    assert order == ["/question", "/export"]

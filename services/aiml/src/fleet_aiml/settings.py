@@ -17,6 +17,12 @@ class AimlSettings(ServiceSettings):
     model_config = SettingsConfigDict(env_prefix="FLEET_AIML_")
 
     port: int = Field(8083, ge=0, le=65535, description="Port to listen on.")
+    queue_wait_s: float = Field(
+        0.6,
+        ge=0,
+        le=60,
+        description="Longest wait for a slot, in seconds: what the target for p95 leaves.",
+    )
     engine: Literal["onnx", "torch"] = Field(
         "onnx", description="What runs the embedding model; torch needs the extra [torch]."
     )

@@ -14,6 +14,12 @@ class Settings(ServiceSettings):
     model_config = SettingsConfigDict(env_prefix="FLEET_DATA_")
 
     port: int = Field(8081, ge=0, le=65535, description="Port to listen on.")
+    queue_wait_s: float = Field(
+        0.25,
+        ge=0,
+        le=60,
+        description="Longest wait for a slot, in seconds: what the target for p95 leaves.",
+    )
     database_url: SecretStr = Field(description="DSN of the role crm_writer, for changes.")
     reader_url: SecretStr = Field(
         description="DSN of the role crm_reader, for everything that reads."

@@ -16,6 +16,12 @@ class DevopsSettings(ServiceSettings):
     model_config = SettingsConfigDict(env_prefix="FLEET_DEVOPS_")
 
     port: int = Field(8082, ge=0, le=65535, description="Port to listen on.")
+    queue_wait_s: float = Field(
+        2.0,
+        ge=0,
+        le=60,
+        description="Longest wait for a slot, in seconds: what the target for p95 leaves.",
+    )
     github_api_url: str = Field(
         "https://api.github.com",
         pattern=r"^https?://",

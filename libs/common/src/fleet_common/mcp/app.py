@@ -202,7 +202,12 @@ def assemble(
         is_nested: tells whether a request belongs to a call that holds a slot already.
         routes: what else the app serves, inside the outer layers and with no authentication of ours.
     """
-    admission = Admission(slots=settings.slots, queue=settings.queue, metrics=runtime.metrics)
+    admission = Admission(
+        slots=settings.slots,
+        queue=settings.queue,
+        wait_s=settings.queue_wait_s,
+        metrics=runtime.metrics,
+    )
     # A Route whose endpoint is an ASGI app hands the request over whole, for every method.
     guarded = [
         Route(door.path, endpoint=_guarded(door, admission, settings, runtime, is_nested))

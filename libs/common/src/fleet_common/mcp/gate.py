@@ -10,12 +10,16 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from fleet_common.admission import Admission
+from fleet_common.admission import Admission, Caller
 from fleet_common.audit import AuditLog
 from fleet_common.deadline import TIMEOUT_HEADER, deadline
 from fleet_common.errors import FleetError, Overloaded
 from fleet_common.logs import with_trace_id
+from fleet_common.mcp.identity import FleetToken
 from fleet_common.mcp.recording import shed
+
+PRIORITY_HEADER = "Fleet-Priority"
+"""HTTP header by which a caller says `batch`: nobody waits for the answer, so interactive calls go first."""
 
 
 class ApiKeyHeader:
@@ -61,7 +65,7 @@ class AdmissionGate:
         try:
             # A time that the caller names counts from here, the wait for a slot included.
             with deadline(named_s) if named_s else nullcontext():
-                async with self._admission.slot(named_s or self._default_timeout_s):
+                async with self._admission.slot(named_s or self._default_timeout_s, _caller(scope)):
                     await self._app(scope, receive, send)
         except Overloaded as refusal:
             shed(self._audit, scope, refusal)
@@ -73,6 +77,12 @@ def _timeout_s(scope: Scope) -> float | None:
     raw = Headers(scope=scope).get(TIMEOUT_HEADER, "")
     seconds = int(raw) / 1000 if raw.isdecimal() and len(raw) < 10 else 0.0
     return min(seconds, 3600.0) or None
+
+
+def _caller(scope: Scope) -> Caller:
+    token = getattr(scope.get("user"), "access_token", None)
+    is_batch = Headers(scope=scope).get(PRIORITY_HEADER, "").lower() == "batch"
+    return Caller(token.principal.tenant if isinstance(token, FleetToken) else "", is_batch)
 
 
 def error_response(error: FleetError) -> JSONResponse:

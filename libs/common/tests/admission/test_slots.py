@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from fleet_common.admission import Admission
+from fleet_common.admission import Admission, Caller
 from fleet_common.errors import Overloaded
 from fleet_common.metrics import Metrics
 
@@ -125,3 +125,58 @@ async def test_a_slot_given_to_a_caller_who_just_left_goes_to_the_next(metrics: 
         await until(metrics, "mcp_admission_waiting", 0)
         last.set()
     assert series(metrics)["mcp_admission_inflight"] == 0
+
+
+async def test_a_flooding_tenant_does_not_keep_another_out(metrics: Metrics) -> None:
+    admission = Admission(slots=1, queue=3, metrics=metrics)
+    release, served, shed = asyncio.Event(), [], []
+
+    async def call(tenant: str) -> None:
+        try:
+            async with admission.slot(5, Caller(tenant)):
+                served.append(tenant)
+        except Overloaded:
+            shed.append(tenant)
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(hold(admission, release))
+        await until(metrics, "mcp_admission_inflight", 1)
+        for _ in range(10):
+            group.create_task(call("flood"))
+        await until(metrics, "mcp_admission_waiting", 3)
+        group.create_task(call("small"))
+        await until(metrics, "mcp_requests_started_total", 12)
+        release.set()
+    assert served == ["flood", "small", "flood"]
+    assert shed == ["flood"] * 8
+    assert series(metrics)["mcp_admission_inflight"] == 0
+    assert series(metrics)["mcp_admission_waiting"] == 0
+
+
+async def test_a_batch_call_waits_for_the_interactive_ones(metrics: Metrics) -> None:
+    admission = Admission(slots=1, queue=9, metrics=metrics)
+    release, served = asyncio.Event(), []
+
+    async def call(name: str, is_batch: bool) -> None:
+        async with admission.slot(5, Caller("demo", is_batch)):
+            served.append(name)
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(hold(admission, release))
+        await until(metrics, "mcp_admission_inflight", 1)
+        group.create_task(call("export", True))
+        group.create_task(call("question", False))
+        await until(metrics, "mcp_admission_waiting", 2)
+        release.set()
+    assert served == ["question", "export"]
+
+
+async def test_nobody_waits_longer_than_the_service_allows(metrics: Metrics) -> None:
+    admission = Admission(slots=1, queue=9, wait_s=0.01, metrics=metrics)
+    release = asyncio.Event()
+    async with asyncio.TaskGroup() as group:
+        group.create_task(hold(admission, release))
+        await until(metrics, "mcp_admission_inflight", 1)
+        with pytest.raises(Overloaded):
+            await hold(admission, release, timeout_s=30)
+        release.set()
