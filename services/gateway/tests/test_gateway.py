@@ -141,11 +141,15 @@ async def test_the_fleets_status_is_a_tool(fleet: Fleet, era: Any) -> None:
         status = (await client.call_tool("fleet_status")).structured_content
     assert status is not None
     assert status["ready"] is True
-    assert {s["name"]: s["tools"] for s in status["services"]} == {
-        "data": 3,
-        "devops": 1,
-        "aiml": 1,
-    }
+    assert [(s["name"], s["tools"]) for s in status["services"]] == [
+        ("data", 3),
+        ("devops", 1),
+        ("aiml", 1),
+    ]
+    for service in status["services"]:
+        assert service["version"] == "1"
+        assert (service["endpoints"], service["ejected"], service["breaker"]) == (1, 0, "closed")
+        assert service["held"] == []
 
 
 async def test_a_dead_service_empties_no_list_and_its_calls_are_retryable(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from fleet_common.mcp import CurrentDeps
+from fleet_gateway.balancing.service import Pool
 from fleet_gateway.registry.service import Registry
 
 
@@ -13,8 +15,9 @@ class Deps:
     """Open for the life of the process."""
 
     registry: Registry
+    pools: Mapping[str, Pool]
 
 
-def get_registry(deps: Deps = CurrentDeps()) -> Registry:
-    """Return the registry; for `Depends`."""
-    return deps.registry
+def get_deps(deps: Deps = CurrentDeps()) -> Deps:
+    """Return everything; for `Depends`."""
+    return deps

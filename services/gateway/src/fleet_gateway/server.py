@@ -29,10 +29,13 @@ from fleet_gateway import __version__
 from fleet_gateway.approvals.routes import ApprovalRoutes
 from fleet_gateway.balancing.service import Pool, PoolMetrics, PoolOptions
 from fleet_gateway.deps import Deps
+from fleet_gateway.lists.cache import ListCache
+from fleet_gateway.lists.service import ListMerger
+from fleet_gateway.lists.sources import OwnLists, ServiceLists
 from fleet_gateway.registry.models import Catalogue
+from fleet_gateway.registry.pins import FilePins, RedisPins
 from fleet_gateway.registry.service import Registry
 from fleet_gateway.routing.client import Forwarder
-from fleet_gateway.routing.lists import ListMerger
 from fleet_gateway.routing.nesting import Nesting
 from fleet_gateway.routing.service import Router, Straight
 from fleet_gateway.settings import Settings
@@ -56,7 +59,7 @@ class _Parts:
     @asynccontextmanager
     async def opened(self) -> AsyncGenerator[Deps]:
         async with self.forwarder.opened(), self.registry.watching():
-            yield Deps(self.registry)
+            yield Deps(self.registry, self.forwarder.pools)
 
 
 def _connect(settings: Settings, runtime: Runtime) -> _Parts:
@@ -76,7 +79,10 @@ def _connect(settings: Settings, runtime: Runtime) -> _Parts:
     )
     registry = Registry(
         catalogue,
-        forwarder,
+        {name: ServiceLists(name, forwarder) for name in backends},
+        forwarder.is_ready,
+        RedisPins(runtime.redis) if runtime.redis else FilePins(settings.pins_file),
+        runtime.metrics,
         refresh_s=settings.refresh_s,
         list_timeout_s=settings.list_timeout_s,
     )
@@ -112,10 +118,24 @@ def create_gateway(
     forwarder, registry = parts.forwarder, parts.registry
     shared = replace(service, open_deps=lambda _settings, _runtime: parts.opened())
     local = mcp_transport(create_server(shared, settings, runtime=run))
-    lists = ListMerger(
-        AtPath(local, MCP_PATH), registry.catalogue, forwarder, timeout_s=settings.list_timeout_s
+    own = AtPath(local, MCP_PATH)
+    lists = ListCache(
+        {
+            service.name: OwnLists(own),
+            **{name: ServiceLists(name, forwarder) for name in forwarder.pools},
+        },
+        run.policy,
+        is_offered=registry.is_offered,
+        timeout_s=settings.list_timeout_s,
     )
-    router = Router(AtPath(local, MCP_PATH), registry, forwarder, lists)
+    registry.on_change.append(lists.expire)
+    router = Router(own, registry, forwarder, ListMerger(own, lists))
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncGenerator[Any]:
+        async with lists.opened(), local.router.lifespan_context(app) as state:
+            yield state
+
     credentials = open_credentials(settings, run)
     behind: dict[str, tuple[ASGIApp, str]] = {
         "": (router, service.name),
@@ -131,7 +151,7 @@ def create_gateway(
         doors,
         settings,
         run,
-        lifespan=local.router.lifespan_context,
+        lifespan=lifespan,
         is_nested=parts.nesting.is_nested,
         routes=ApprovalRoutes(run.approvals, run.policy, verify).routes(),
     )

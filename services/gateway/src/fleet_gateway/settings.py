@@ -44,6 +44,10 @@ class Settings(ServiceSettings):
     list_timeout_s: float = Field(
         3.0, gt=0, description="Time a service has to answer a list, in seconds."
     )
+    pins_file: Path | None = Field(
+        None,
+        description="JSON file that keeps the digests of tool definitions where there is no Redis.",
+    )
     discover_s: float = Field(
         3.0, gt=0, description="Time between two looks for endpoints in DNS, in seconds."
     )

@@ -21,12 +21,17 @@ class Offer:
 
     Attributes:
         repeatable: tools that only read, or that do the same thing when they run twice.
+        held: tools whose definition changed while the version stayed; they are not among `tools`.
+        digest: another number when any row is another.
     """
 
+    version: str = ""
     tools: frozenset[str] = frozenset()
     prompts: frozenset[str] = frozenset()
     schemes: frozenset[str] = frozenset()
     repeatable: frozenset[str] = frozenset()
+    held: frozenset[str] = frozenset()
+    digest: int = 0
 
     def has(self, envelope: Envelope) -> bool:
         """Return whether this is what `envelope` names."""

@@ -1,45 +1,40 @@
-"""The registry: looks at each service's catalogue every few seconds and answers who owns a name.
+"""The registry: looks at each service's catalogue every few seconds.
 
 A service that does not answer keeps its last catalogue: its calls then fail as `unavailable`, which a client
-may retry, instead of as an unknown tool, which it would not.
+may retry, instead of as an unknown tool, which it would not. A tool whose definition changed without a new
+version of its service is held back.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
-from typing import Any
 
 import structlog
 
 from fleet_common.auth import Principal
-from fleet_common.errors import FleetError, Unavailable, UpstreamFailed
+from fleet_common.errors import FleetError, Unavailable
+from fleet_common.metrics import Metrics
 from fleet_common.policy import REGISTRY_ROLE
-from fleet_gateway.registry.models import Catalogue, Offer
-from fleet_gateway.routing.client import Forwarder
+from fleet_common.redis import REDIS_AWAY
+from fleet_gateway.lists.cache import Source
+from fleet_gateway.lists.models import Page, Row
+from fleet_gateway.registry.models import Catalogue, Offer, ServiceState
+from fleet_gateway.registry.pins import Definition, Digests, Pins, PinStore
 from fleet_gateway.routing.models import LISTS
 
 log = structlog.get_logger()
 
-# Sees every name there is, whatever the policy says, and may call nothing.
+# The registry must see every name there is, in no tenant's data: it lists, and calls nothing.
 _REGISTRAR = Principal(
-    subject="fleet-gateway",
-    tenant="",
-    roles=frozenset({REGISTRY_ROLE}),
-    kind="internal",
+    subject="fleet-gateway", tenant="", roles=frozenset({REGISTRY_ROLE}), kind="internal"
 )
 # A gateway that starts with the fleet waits this long for its services; one that starts while a service is
 # down must not wait for it.
 _SETTLE_S = 15.0
-_HEADERS = {
-    "content-type": "application/json",
-    "accept": "application/json, text/event-stream",
-    "mcp-protocol-version": "2025-11-25",
-}
 
 
 class Registry:
@@ -48,13 +43,23 @@ class Registry:
     def __init__(
         self,
         catalogue: Catalogue,
-        forwarder: Forwarder,
+        sources: Mapping[str, Source],
+        is_ready: Callable[[str], Awaitable[bool]],
+        pins: PinStore,
+        metrics: Metrics,
         *,
         refresh_s: float,
         list_timeout_s: float,
     ) -> None:
         self.catalogue = catalogue
-        self._forwarder = forwarder
+        self.on_change: list[Callable[[], None]] = []
+        self._sources = sources
+        self._is_ready = is_ready
+        self._pins = pins
+        self._known_pins: dict[str, Pins] = {}
+        self._held = metrics.gauge(
+            "mcp_gateway_tools_held", "Tools held back because their definition changed.", "dep"
+        )
         self._refresh_s = refresh_s
         self._list_timeout_s = list_timeout_s
         self._looking = asyncio.Lock()
@@ -82,6 +87,11 @@ class Registry:
         if unseen and time.monotonic() - self._began < _SETTLE_S:
             raise Unavailable(f"the {unseen} service")
 
+    def is_offered(self, service: str, method: str, row: Row) -> bool:
+        """Return whether a row of a service may be shown: a tool must be what it was when it was pinned."""
+        pins = self._known_pins.get(service)
+        return method != "tools/list" or pins is None or pins.allows(row.key, row.digest)
+
     async def refresh_if_older(self, seconds: float) -> None:
         """Look again unless the last look is younger than `seconds`."""
         if time.monotonic() - self._looked_at >= seconds:
@@ -94,7 +104,7 @@ class Registry:
                 return
         async with self._looking:
             async with asyncio.TaskGroup() as group:
-                for service in self.catalogue.services:
+                for service in self._sources:
                     group.create_task(self._look_at(service), name=f"look-at-{service}")
             self._looked_at = time.monotonic()
 
@@ -109,59 +119,74 @@ class Registry:
         state = self.catalogue.services[service]
         try:
             async with asyncio.timeout(self._list_timeout_s):
-                offer = await self._offer(service)
-                state.is_ready = await self._forwarder.alive(service)
+                pages = {
+                    method: await self._sources[service](method, _REGISTRAR) for method in LISTS
+                }
+                is_ready = await self._is_ready(service)
         except (FleetError, TimeoutError) as exc:
             if state.is_ready:
                 log.warning("service_lost", service=service, error=type(exc).__name__)
             state.is_ready = False
             return
-        if offer != state.offer:
-            log.info("catalogue_changed", service=service, tools=len(offer.tools))
-        state.offer, state.seen_at = offer, datetime.now(UTC)
+        pins = await self._judged(service, pages["tools/list"])
+        state.is_ready = is_ready
+        self._note(service, state, _offer_in(pages, pins))
 
-    async def _offer(self, service: str) -> Offer:
-        lists = {method: await self._list(service, method) for method in LISTS}
-        tools = lists["tools/list"]
-        uris = [row["uri"] for row in lists["resources/list"]]
-        uris += [row["uriTemplate"] for row in lists["resources/templates/list"]]
-        return Offer(
-            tools=frozenset(row["name"] for row in tools if not row["name"].startswith("fleet_")),
-            prompts=frozenset(row["name"] for row in lists["prompts/list"]),
-            schemes=frozenset(uri.partition("://")[0] for uri in uris),
-            repeatable=frozenset(row["name"] for row in tools if _is_repeatable(row)),
-        )
+    def _note(self, service: str, state: ServiceState, offer: Offer) -> None:
+        before, state.offer = state.offer, offer
+        state.seen_at = datetime.now(UTC)
+        self._held.labels(dep=service).set(len(offer.held))
+        for tool in sorted(offer.held - before.held):
+            log.warning(
+                "tool_definition_changed", service=service, tool=tool, version=offer.version
+            )
+        if offer != before:
+            log.info(
+                "catalogue_changed",
+                service=service,
+                version=offer.version,
+                tools=len(offer.tools),
+            )
+            for tell in self.on_change:
+                tell()
 
-    async def _list(self, service: str, method: str) -> list[dict[str, Any]]:
-        body = json.dumps({"jsonrpc": "2.0", "id": 1, "method": method, "params": {}}).encode()
-        status, content_type, answer = await self._forwarder.fetch(
-            service, _REGISTRAR, body, _HEADERS
-        )
-        if status != 200:
-            raise UpstreamFailed(f"the {service} service answered {status} to {method}")
-        rows: list[dict[str, Any]] = message_of(content_type, answer)["result"][LISTS[method]]
-        return rows
+    async def _judged(self, service: str, tools: Page) -> Pins:
+        seen: Digests = {Definition(tools.version, row.key): row.digest for row in tools.rows}
+        try:
+            pins = await self._pins.judge(service, seen)
+        except (*REDIS_AWAY, ValueError) as exc:
+            # The pins of the last look still hold; what is new now is pinned at the next one.
+            log.warning("pins_unavailable", service=service, error=type(exc).__name__)
+            pins = self._known_pins.get(service, Pins())
+            pins.judge(seen)
+        self._known_pins[service] = pins
+        return pins
 
 
-def _is_repeatable(tool: dict[str, Any]) -> bool:
-    annotations = tool.get("annotations") or {}
+def _offer_in(pages: Mapping[str, Page], pins: Pins) -> Offer:
+    tools = pages["tools/list"]
+    held = frozenset(definition.tool for definition in pins.held)
+    uris = [row.key for row in pages["resources/list"].rows]
+    uris += [row.key for row in pages["resources/templates/list"].rows]
+    return Offer(
+        version=tools.version,
+        tools=frozenset(
+            row.key
+            for row in tools.rows
+            if not row.key.startswith("fleet_") and row.key not in held
+        ),
+        prompts=frozenset(row.key for row in pages["prompts/list"].rows),
+        schemes=frozenset(uri.partition("://")[0] for uri in uris),
+        repeatable=frozenset(row.key for row in tools.rows if _is_repeatable(row)),
+        held=held,
+        digest=_digest_of(pages),
+    )
+
+
+def _is_repeatable(tool: Row) -> bool:
+    annotations = tool.parsed().get("annotations") or {}
     return annotations.get("readOnlyHint") is True or annotations.get("idempotentHint") is True
 
 
-def message_of(content_type: str, body: bytes) -> dict[str, Any]:
-    """Return the JSON-RPC answer in a plain or a streamed HTTP answer.
-
-    Raises:
-        UpstreamFailed: there is none.
-    """
-    texts = [body]
-    if content_type == "text/event-stream":
-        texts = [line[5:] for line in body.splitlines() if line.startswith(b"data:")]
-    for text in reversed(texts):
-        try:
-            message = json.loads(text)
-        except ValueError:
-            continue
-        if isinstance(message, dict) and ("result" in message or "error" in message):
-            return message
-    raise UpstreamFailed("a service sent an answer that is no JSON-RPC message")
+def _digest_of(pages: Mapping[str, Page]) -> int:
+    return hash(tuple(row for page in pages.values() for row in page.rows))

@@ -140,7 +140,7 @@ class Forwarder:
         content_type = dict(start["headers"]).get(b"content-type", b"").decode().partition(";")[0]
         return start["status"], content_type, b"".join(chunks)
 
-    async def alive(self, service: str) -> bool:
+    async def is_ready(self, service: str) -> bool:
         """Return whether an endpoint of the service says that it is ready."""
         pool = self.pools[service]
         if not pool.endpoints:
@@ -380,8 +380,12 @@ async def _while_connected(call: Call) -> AsyncGenerator[None]:
 def receive_once(body: bytes) -> Receive:
     """Return a `receive` that gives `body` and whose client never leaves."""
 
+    pending: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
     async def receive() -> Message:
-        return {"type": "http.request", "body": body, "more_body": False}
+        if not pending:
+            await asyncio.Event().wait()
+        return pending.pop()
 
     return receive
 

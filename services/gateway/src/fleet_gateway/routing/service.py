@@ -17,9 +17,9 @@ from fleet_common.errors import PayloadTooLarge, Unauthenticated, Unavailable
 from fleet_common.mcp.gate import error_response
 from fleet_common.mcp.identity import FleetToken
 from fleet_common.tracing import describe
+from fleet_gateway.lists.service import ListMerger
 from fleet_gateway.registry.service import Registry
 from fleet_gateway.routing.client import Forwarder
-from fleet_gateway.routing.lists import ListMerger
 from fleet_gateway.routing.models import LISTS, Envelope, of_body, of_headers
 
 _STALE_S = 1.0  # an unknown name makes the gateway look again, but no more often than this
@@ -50,11 +50,11 @@ class Router:
             if envelope is None or envelope.method not in _BY_HEADER:
                 body = await read_body(receive)
                 receive = replay(body, receive)
-                envelope = of_body(parsed(body))
+                message = parsed(body)
+                envelope = of_body(message)
                 if envelope.method in LISTS:
                     describe(envelope.method)
-                    asgi = (scope, receive, send)
-                    await self._lists.answer(envelope.method, principal, body, asgi=asgi)
+                    await self._lists.answer(message, principal, scope, receive, send)
                     return
             owner = await self._owner(envelope)
         except (PayloadTooLarge, Unauthenticated, Unavailable) as exc:

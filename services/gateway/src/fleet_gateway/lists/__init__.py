@@ -1,0 +1,1 @@
+"""Merged lists: what all services together show one kind of caller."""

@@ -1,0 +1,92 @@
+"""Rows of a list, and the list that several services make together."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from weakref import WeakValueDictionary
+
+
+@dataclass(frozen=True, slots=True, weakref_slot=True)
+class Row:
+    """A tool, prompt, resource or template as the client will see it.
+
+    Attributes:
+        key: what tells it from the other rows of its list: URI template, URI or name.
+        encoded: its JSON, the same bytes for the same content.
+    """
+
+    key: str
+    encoded: bytes
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of its content."""
+        return hashlib.sha256(self.encoded).hexdigest()
+
+    def parsed(self) -> dict[str, Any]:
+        """Return the content."""
+        content: dict[str, Any] = json.loads(self.encoded)
+        return content
+
+
+_known: WeakValueDictionary[bytes, Row] = WeakValueDictionary()
+
+
+def row_of(content: Mapping[str, Any]) -> Row:
+    """Return the row for `content`; the same object for the same content, since most callers see the same rows."""
+    encoded = json.dumps(
+        content, sort_keys=True, ensure_ascii=False, separators=(",", ":")
+    ).encode()
+    row = _known.get(encoded)
+    if row is None:
+        key = content.get("uriTemplate") or content.get("uri") or content.get("name")
+        row = _known[encoded] = Row(str(key), encoded)
+    return row
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """What one source showed.
+
+    Attributes:
+        ttl_s: how long the source says that it holds, in seconds.
+        version: of the source.
+    """
+
+    rows: tuple[Row, ...]
+    ttl_s: float = 0.0
+    version: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Merged:
+    """What all sources together show one kind of caller.
+
+    Attributes:
+        pages: the last good page of each source.
+        is_complete: every source answered at the last look.
+        looked_at: monotonic time of that look.
+        rows: all rows, the first of each key: the gateway's own `fleet_*` tools win.
+    """
+
+    pages: Mapping[str, Page]
+    is_complete: bool
+    looked_at: float
+    rows: tuple[Row, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        rows: dict[str, Row] = {}
+        for row in (row for page in self.pages.values() for row in page.rows):
+            rows.setdefault(row.key, row)
+        object.__setattr__(self, "rows", tuple(rows.values()))
+
+    def ttl_ms(self, now: float) -> int:
+        """Return for how long a client may take it for fresh: the shortest word of any source, less its age."""
+        if not self.is_complete:
+            return 0
+        shortest = min((page.ttl_s for page in self.pages.values()), default=0.0)
+        return max(0, int((shortest - (now - self.looked_at)) * 1000))

@@ -1,0 +1,106 @@
+"""Answers list requests from the cache, in the words of the gateway's own server.
+
+That server alone knows what a request of each protocol version must look like and what its answer says besides
+the rows. It is asked once for each form of request; the next one of the same form costs no more than joining
+the rows.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import OrderedDict
+from typing import Any
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from fleet_common.auth import Principal
+from fleet_common.errors import UpstreamFailed
+from fleet_gateway.lists.cache import ListCache
+from fleet_gateway.lists.models import Merged
+from fleet_gateway.lists.sources import capture, message_of
+from fleet_gateway.routing.models import LISTS
+
+_FORMS = 1024
+_FORM_HEADERS = frozenset(
+    {b"accept", b"content-type", b"content-encoding", b"mcp-protocol-version", b"mcp-method"}
+    | {b"mcp-name", b"mcp-session-id"}
+)
+# Different in each request, and nothing that a list depends on.
+_VOLATILE_META = frozenset({"progressToken", "traceparent", "tracestate", "baggage"})
+Form = tuple[Any, ...]
+
+
+class ListMerger:
+    """What answers `tools/list` and its like on `/mcp`."""
+
+    def __init__(self, local: ASGIApp, cache: ListCache) -> None:
+        self._local = local
+        self._cache = cache
+        self._forms: OrderedDict[Form, dict[str, Any]] = OrderedDict()
+
+    async def answer(
+        self, message: Any, principal: Principal, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        """Answer a list request; whatever is wrong with it, the gateway's own server says so."""
+        form = _form_of(message, scope)
+        said = self._forms.get(form) if form else None
+        if said is None:
+            status, content_type, own = await capture(self._local, scope, receive)
+            said = _result_in(status, content_type, own)
+            if said is None:
+                await _send(send, status, content_type, own)
+                return
+            said.pop(LISTS[message["method"]], None)
+            if form:
+                self._remember(form, said)
+        merged = await self._cache.get(message["method"], principal)
+        body = self._body(message, said, merged)
+        await _send(send, 200, "application/json", body)
+
+    def _remember(self, form: Form, said: dict[str, Any]) -> None:
+        self._forms[form] = said
+        while len(self._forms) > _FORMS:
+            self._forms.popitem(last=False)
+
+    def _body(self, message: dict[str, Any], said: dict[str, Any], merged: Merged) -> bytes:
+        key = LISTS[message["method"]]
+        result = said
+        if "ttlMs" in said:
+            result = {**said, "ttlMs": merged.ttl_ms(self._cache.now()), "cacheScope": "private"}
+        rows = b",".join(row.encoded for row in merged.rows)
+        around = {"jsonrpc": "2.0", "id": message["id"], "result": {**result, key: []}}
+        # The rows come last, so that what is left to write is `]}}`.
+        return json.dumps(around, separators=(",", ":")).encode()[:-3] + rows + b"]}}"
+
+
+def _form_of(message: Any, scope: Scope) -> Form | None:
+    """Return what the validity of a request depends on, its id aside; None when that cannot be told."""
+    if not isinstance(message, dict) or message.keys() - {"jsonrpc", "id", "method", "params"}:
+        return None
+    if type(message.get("id")) not in {int, str}:
+        return None
+    params = message.get("params")
+    meta = params.get("_meta") if isinstance(params, dict) else None
+    if isinstance(params, dict) and isinstance(meta, dict):
+        params = {**params, "_meta": {k: v for k, v in meta.items() if k not in _VOLATILE_META}}
+    headers = tuple(pair for pair in scope["headers"] if pair[0] in _FORM_HEADERS)
+    said = json.dumps([message.get("jsonrpc"), message["method"], params], sort_keys=True)
+    return headers, said, "params" in message
+
+
+def _result_in(status: int, content_type: str, body: bytes) -> dict[str, Any] | None:
+    if status != 200:
+        return None
+    try:
+        result = message_of(content_type, body).get("result")
+    except UpstreamFailed:
+        return None
+    return result if isinstance(result, dict) else None
+
+
+async def _send(send: Send, status: int, content_type: str, body: bytes) -> None:
+    headers = [(b"content-length", str(len(body)).encode())]
+    if content_type:
+        headers.append((b"content-type", content_type.encode()))
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body, "more_body": False})
