@@ -379,7 +379,6 @@ async def _while_connected(call: Call) -> AsyncGenerator[None]:
 
 def receive_once(body: bytes) -> Receive:
     """Return a `receive` that gives `body` and whose client never leaves."""
-
     pending: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
     async def receive() -> Message:
