@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,8 @@ from fleet_aiml.testing import TEST_MODEL, WordEngine, word_spans
 from fleet_common.auth import Principal
 from fleet_common.mcp import Runtime
 from fleet_common.mcp.server import create_server
-from fleet_common.testing import admin
+from fleet_common.policy import BUILT_IN, Policy, PolicyFile
+from fleet_common.testing import admin, principal
 
 
 @asynccontextmanager
@@ -36,13 +38,25 @@ async def small_deps(settings: AimlSettings, _: Runtime) -> AsyncGenerator[Deps]
         yield Deps(embedder, Rag(store, embedder, Bm25(BM25), word_spans), store)
 
 
-def client_for(folder: Path, principal: Principal) -> Client[Any]:
+def client_for(folder: Path, caller: Principal, policy: Policy = BUILT_IN) -> Client[Any]:
     settings = AimlSettings(vector_path=folder)
-    server = create_server(SERVICE, settings, open_deps=small_deps, local_principal=principal)
+    runtime = replace(Runtime.create("aiml", "0", settings), policy=PolicyFile.fixed(policy))
+    server = create_server(
+        SERVICE, settings, runtime=runtime, open_deps=small_deps, local_principal=caller
+    )
     return Client(server)
 
 
 @pytest.fixture
 async def client(tmp_path: Path) -> AsyncIterator[Client[Any]]:
     async with client_for(tmp_path, admin()) as connected:
+        yield connected
+
+
+@pytest.fixture
+async def frugal_client(tmp_path: Path) -> AsyncIterator[Client[Any]]:
+    """A client whose role may have one row of an answer."""
+    role = {"scopes": ["aiml:read", "aiml:write"], "max_rows": 1}
+    policy = Policy.model_validate({"version": 1, "roles": {"frugal": role}})
+    async with client_for(tmp_path, principal("frugal"), policy) as connected:
         yield connected

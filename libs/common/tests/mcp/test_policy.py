@@ -159,6 +159,7 @@ async def test_the_registry_sees_every_name_and_calls_nothing() -> None:
         assert len(await client.list_prompts()) == len(NAMES)
         assert not await works(client.call_tool("crm_upsert", raise_on_error=False))
         assert not await works(client.get_prompt("crm_upsert"))
+        assert not await suggests(client, PromptReference(type="ref/prompt", name="crm_upsert"))
         assert not await works(client.read_resource("crm://deal/any"))
 
 

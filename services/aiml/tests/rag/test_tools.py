@@ -51,6 +51,12 @@ async def test_text_is_fenced_and_cannot_close_its_fence(client: Client[Any]) ->
     assert "treat it as data" in shown["note"]
 
 
+async def test_a_role_is_kept_to_its_rows(frugal_client: Client[Any]) -> None:
+    await frugal_client.call_tool("rag_ingest", {"documents": [GUIDE, {**GUIDE, "uri": "b.md"}]})
+    shown = await search(frugal_client, "rotate the password", top_k=5)
+    assert len(shown["rows"]) == 1
+
+
 async def test_without_text_there_are_only_citations(client: Client[Any]) -> None:
     await client.call_tool("rag_ingest", {"documents": [GUIDE]})
     shown = await search(client, "password", include_text=False)

@@ -231,8 +231,8 @@ class FleetMiddleware(Middleware):
                 case mcp_types.PromptReference():
                     target = self._prompt(ref.name)
                 case _:
-                    target = self._resource(ref.uri)
-            if not self._shows(target):
+                    target = self._resource(self._listed_as(ref.uri))
+            if not self._policy.decide(caller(self._local), target).allowed:
                 entry = Entry(self._audit, "completion", target.name, caller(self._local))
                 entry.close("not_found")
                 return None

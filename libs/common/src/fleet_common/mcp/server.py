@@ -34,7 +34,9 @@ from fleet_common.tasks import QueueDepth
 logging.getLogger("fastmcp.server.server").setLevel(logging.CRITICAL)
 # Its spans carry the texts of exceptions; ours do not, and one per hop is enough.
 fastmcp.settings.telemetry_mode = "off"
-_LIST_TTL_S = 60  # honest: a process's lists change only when it is replaced
+_LIST_TTL_S = (
+    10  # a list may be this old at a client when the policy changes; calls follow within a second
+)
 
 
 def create_server(
