@@ -24,6 +24,10 @@ CommaList = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
 """A tuple written as `a,b,c` in the environment."""
 
 
+SecretList = Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_split)]
+"""Secrets written as `old,new` in the environment, so that one can be replaced without a gap."""
+
+
 class SettingsError(Exception):
     """Raised at start when a setting is missing or wrong; the text names the variable."""
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-Action = Literal["tool", "resource", "prompt", "completion", "request", "command"]
+Action = Literal["tool", "resource", "prompt", "completion", "webhook", "request", "command"]
 """What was asked for; `request` is an HTTP request that was turned away before anybody read it."""
 
 Decision = Literal["allow", "deny", "shed", "ask", "approve", "reject", "disable", "enable"]

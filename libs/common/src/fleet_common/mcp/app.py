@@ -43,6 +43,7 @@ from fleet_common.mcp.runtime import Runtime
 from fleet_common.mcp.server import create_server
 from fleet_common.mcp.service import DepsT, Service, SettingsT
 from fleet_common.mcp.turnstile import Turnstile
+from fleet_common.mcp.webhooks import open_webhooks
 from fleet_common.settings import ServiceSettings, SettingsError
 
 PROBES = ("/livez", "/readyz", "/startupz")
@@ -83,13 +84,21 @@ def create_app(
     """Return the ASGI app that serves `service`; callers need a fleet key or an internal token.
 
     Raises:
-        SettingsError: no key file is configured, so nobody could be let in.
+        SettingsError: no key file is configured, so nobody could be let in, or a webhook could not be served.
     """
     run = runtime or Runtime.create(service.name, service.version, settings)
-    transport = mcp_transport(create_server(service, settings, runtime=run))
+    hooks = open_webhooks(service, settings, run)
+    kept = hooks.keeping(service) if hooks else service
+    transport = mcp_transport(create_server(kept, settings, runtime=run))
     credentials = open_credentials(settings, run)
     doors = door_pair(AtPath(transport, MCP_PATH), credentials, service=service.name)
-    return assemble(doors, settings, run, lifespan=transport.router.lifespan_context)
+    return assemble(
+        doors,
+        settings,
+        run,
+        lifespan=transport.router.lifespan_context,
+        routes=[hooks.route] if hooks else [],
+    )
 
 
 def door_pair(

@@ -14,6 +14,7 @@ from fastmcp.server.completions import CompletionHandler
 from fleet_common.health import Check
 from fleet_common.mcp.runtime import Runtime
 from fleet_common.settings import ServiceSettings
+from fleet_common.webhooks import Webhook
 
 SettingsT = TypeVar("SettingsT", bound=ServiceSettings)
 DepsT = TypeVar("DepsT")
@@ -41,6 +42,7 @@ class Service(Generic[SettingsT, DepsT]):
         prompts: functions made with `fastmcp.prompts.prompt`.
         complete: suggests values for arguments of prompts and resource templates.
         checks: what readiness asks, each with its own deadline.
+        webhooks: deliveries that this service owns, at `POST /webhooks/{provider}`.
         commands: extra verbs of `python -m fleet_<name>`.
     """
 
@@ -54,6 +56,7 @@ class Service(Generic[SettingsT, DepsT]):
     prompts: tuple[Callable[..., Any], ...] = ()
     complete: CompletionHandler | None = None
     checks: Callable[[DepsT], tuple[Check, ...]] = no_checks
+    webhooks: tuple[Webhook, ...] = ()
     commands: Mapping[str, Command[SettingsT]] = field(default_factory=dict)
 
 
