@@ -17,7 +17,7 @@ from fleet_common.testing.wire import MODERN, modern, text
 pytestmark = pytest.mark.blocking
 
 TOOLS = {
-    "data": {"crm_search", "crm_get", "crm_upsert", "db_query"},
+    "data": {"crm_search", "crm_get", "crm_upsert", "crm_delete", "db_query"},
     "devops": {
         "gh_repo_get",
         "gh_file_read",

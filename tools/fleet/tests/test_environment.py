@@ -109,3 +109,12 @@ def test_a_policy_the_user_names_wins_and_may_be_relative(
     told = environment(state, FLEET_POLICY_FILE="mine.yaml").of("aiml")
 
     assert told["FLEET_AIML_POLICY_FILE"] == str(tmp_path / "mine.yaml")
+
+
+def test_every_process_seals_approvals_alike_and_knows_where_people_approve(state: State) -> None:
+    own = environment(state)
+    told = [own.of(name) for name in ("gateway", "data", "devops", "aiml")]
+    keys = {value for each in told for name, value in each.items() if "APPROVALS_KEY" in name}
+    urls = {value for each in told for name, value in each.items() if "APPROVE_URL" in name}
+    assert keys == {own.secrets.approvals_key}
+    assert urls == {"http://127.0.0.1:9000/approve"}

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import stat
 
-from fleet_cli.secrets import ensure_secrets, read_admin_key
+from fleet_cli.secrets import ensure_secrets, read_admin_key, read_approver_key
 from fleet_cli.state import State
 from fleet_common.auth.internal import InternalSigner, InternalVerifier
 from fleet_common.auth.keys import KeyFile
@@ -30,6 +30,17 @@ def test_the_admin_key_opens_the_demo_tenant(state: State) -> None:
     assert record is not None
     assert (record.tenant, record.roles) == ("demo", ("admin",))
     assert read_admin_key(state) == secrets.admin_key
+
+
+def test_people_here_have_a_key_that_approves_and_does_nothing_else(state: State) -> None:
+    secrets = ensure_secrets(state)
+
+    record = KeyFile(state.keys_file).lookup(secrets.approver_key)
+
+    assert record is not None
+    assert (record.tenant, record.roles) == ("demo", ("approver",))
+    assert read_approver_key(state) == secrets.approver_key
+    assert secrets.approver_key not in repr(secrets)
 
 
 def test_a_revoked_admin_key_is_replaced(state: State) -> None:

@@ -338,3 +338,9 @@ async def test_a_wrong_client_secret_is_the_operator_s_fault_not_the_caller_s(
 async def test_nothing_is_judged_before_the_service_is_open(issuer: Issuer) -> None:
     with pytest.raises(Unavailable):
         await resource_server(issuer).verify(issuer.token(aud=DOOR), DOOR)
+
+
+async def test_clients_are_never_told_to_ask_for_the_right_to_approve(oauth: OAuth) -> None:
+    door = oauth.door("/mcp", "gateway")
+    assert "data:write" in door.asked_scopes
+    assert not [scope for scope in door.scopes if scope.startswith("fleet:")]

@@ -16,13 +16,14 @@ import click
 from rich.console import Console
 from rich.table import Column, Table
 
+from fleet_cli.approving import Gateway, waiting_table
 from fleet_cli.connect import CLIENTS, KEY_VARIABLE, Endpoint, config_for, write_config
 from fleet_cli.environment import Environment
 from fleet_cli.errors import BadInput, FleetCommandError, NotRunning
 from fleet_cli.ports import DEFAULT_BASE, SERVICES, Ports, plan_ports
 from fleet_cli.reports import follow, print_log, settings_table, status_table
 from fleet_cli.run import RunOptions, run_fleet
-from fleet_cli.secrets import DEMO_TENANT, ensure_secrets, read_admin_key
+from fleet_cli.secrets import DEMO_TENANT, ensure_secrets, read_admin_key, read_approver_key
 from fleet_cli.state import State, find_project
 from fleet_cli.supervisor import read_run
 from fleet_common.errors import FleetError
@@ -49,6 +50,17 @@ class Here:
             NotRunning: this project has never run a fleet.
         """
         key = os.environ.get(KEY_VARIABLE) or read_admin_key(self.state)
+        if not key:
+            raise NotRunning("This project has no key yet", hint="`fleet run` makes one.")
+        return key
+
+    def approver_key(self) -> str:
+        """Return the key to approve with: FLEET_APPROVER_KEY, else the one of the people at this machine.
+
+        Raises:
+            NotRunning: this project has never run a fleet.
+        """
+        key = os.environ.get("FLEET_APPROVER_KEY") or read_approver_key(self.state)
         if not key:
             raise NotRunning("This project has no key yet", hint="`fleet run` makes one.")
         return key
@@ -173,6 +185,37 @@ def call(here: Here, tool: str, arguments: str, service: str, timeout_s: float) 
     click.echo(text_of(result), err=result.is_error)
     if result.is_error:
         sys.exit(1)
+
+
+@main.command()
+@click.argument("approval_id", required=False)
+@click.option("--deny", is_flag=True, help="Say no.")
+@click.option("--list", "lists", is_flag=True, help="Show what waits, with the ids.")
+@click.option("--gateway", "url", metavar="URL", help="Another gateway than this project's.")
+@click.pass_obj
+def approve(
+    here: Here, approval_id: str | None, *, deny: bool, lists: bool, url: str | None
+) -> None:
+    """Decide on a call that waits for a person. FLEET_APPROVER_KEY, when set, says who you are."""
+    gateway = Gateway(url or here.ports().base("gateway"), here.approver_key())
+    if lists or approval_id is None:
+        here.console.print(waiting_table(gateway.waiting()))
+        return
+    seen = gateway.look(approval_id)
+    for line in (*seen.lines, f"Asked for by {seen.subject} with {seen.tool}."):
+        click.echo(line)
+    if not deny and not _confirmed():
+        click.echo("Nothing was decided; --deny says no.")
+        sys.exit(1)
+    gateway.decide(seen, "denied" if deny else "approved")
+    click.echo("Denied." if deny else "Approved: the same call now works once.")
+
+
+def _confirmed() -> bool:
+    """Return a person's answer; whoever has no terminal is none."""
+    if not sys.stdin.isatty():
+        raise BadInput("Approving needs a person at a terminal", hint="The page works too.")
+    return click.confirm("Approve this one call?", err=True)
 
 
 @main.command()

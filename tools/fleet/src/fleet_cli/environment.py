@@ -82,6 +82,8 @@ class Environment:
             "KEYS_FILE": str(self.state.keys_file),
             "LOG_FORMAT": "console",
             "REDIS_URL": self.redis_url,
+            "APPROVALS_KEY": self.secrets.approvals_key,
+            "APPROVE_URL": f"{self.ports.base('gateway')}/approve",
             "SHUTDOWN_GRACE_S": _SHUTDOWN_GRACE_S,
         }
         policy = self.policy_file
@@ -93,7 +95,7 @@ class Environment:
         if service == "gateway":
             return {
                 "INTERNAL_PRIVATE_KEY_FILE": str(self.state.private_key_file),
-                "SERVICES": ",".join(f"{name}={self._base(name)}" for name in SERVICES[1:]),
+                "SERVICES": ",".join(f"{name}={self.ports.base(name)}" for name in SERVICES[1:]),
             }
         verifier = {"INTERNAL_PUBLIC_KEY_FILE": str(self.state.public_key_file)}
         if service == "data":
@@ -114,6 +116,3 @@ class Environment:
 
     def _dsn(self, user: str, password: str) -> str:
         return dsn(user, password, self.ports["postgres"], DATABASE)
-
-    def _base(self, service: str) -> str:
-        return f"http://127.0.0.1:{self.ports[service]}"

@@ -25,9 +25,13 @@ class Ports:
         """Return the port of a process."""
         return self.numbers[name]
 
+    def base(self, service: str) -> str:
+        """Return the base URL of a service."""
+        return f"http://127.0.0.1:{self.numbers[service]}"
+
     def url(self, service: str) -> str:
         """Return the MCP endpoint of a service."""
-        return f"http://127.0.0.1:{self.numbers[service]}/mcp"
+        return f"{self.base(service)}/mcp"
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,16 +22,19 @@ class Secrets:
     reader: str = field(repr=False)
     valkey: str = field(repr=False)
     claims_key: str = field(repr=False)
+    approvals_key: str = field(repr=False)
     admin_key: str = field(repr=False)
+    approver_key: str = field(repr=False)
 
 
 def ensure_secrets(state: State) -> Secrets:
     """Return the project's secrets, generating what is missing."""
     state.ensure()
     known = state.read(FILE)
-    names = ("postgres", "writer", "reader", "valkey", "claims_key")
+    names = ("postgres", "writer", "reader", "valkey", "claims_key", "approvals_key")
     facts = {name: known.get(name) or secrets.token_urlsafe(32) for name in names}
-    facts["admin_key"] = _admin_key(state, known.get("admin_key"))
+    for role in ("admin", "approver"):
+        facts[f"{role}_key"] = _key(state, known.get(f"{role}_key"), role)
     if facts != known:
         state.write(FILE, facts)
     _ensure_keypair(state)
@@ -43,12 +46,17 @@ def read_admin_key(state: State) -> str | None:
     return state.read(FILE).get("admin_key")
 
 
-def _admin_key(state: State, known: str | None) -> str:
+def read_approver_key(state: State) -> str | None:
+    """Return the key with which people at this machine approve calls; None for a project that never ran."""
+    return state.read(FILE).get("approver_key")
+
+
+def _key(state: State, known: str | None, role: str) -> str:
     keys = KeyFile(state.keys_file)
     if known and keys.lookup(known):
         return known
     # Revoked by hand, or the key file is gone: the old text opens nothing, so a new one is made.
-    return keys.create(name=_KEY_NAME, roles=["admin"], tenant=DEMO_TENANT).text
+    return keys.create(name=_KEY_NAME, roles=[role], tenant=DEMO_TENANT).text
 
 
 def _ensure_keypair(state: State) -> None:
