@@ -57,10 +57,13 @@ async def test_a_call_that_says_batch_lets_interactive_ones_pass() -> None:
     audit = AuditLog(MemorySink(), service="test")
     gate = AdmissionGate(app, admission=admission, audit=audit, default_timeout_s=30)
     transport = httpx.ASGITransport(app=gate)
-    async with httpx.AsyncClient(transport=transport, base_url="http://gate") as http:
-        async with asyncio.TaskGroup() as group, admission.slot(1):
-            group.create_task(http.post("/export", headers={"fleet-priority": "batch"}))
-            await asyncio.sleep(0.05)
-            group.create_task(http.post("/question"))
-            await asyncio.sleep(0.05)
+    async with (
+        httpx.AsyncClient(transport=transport, base_url="http://gate") as http,
+        asyncio.TaskGroup() as group,
+        admission.slot(1),
+    ):
+        group.create_task(http.post("/export", headers={"fleet-priority": "batch"}))
+        await asyncio.sleep(0.05)
+        group.create_task(http.post("/question"))
+        await asyncio.sleep(0.05)
     assert order == ["/question", "/export"]
