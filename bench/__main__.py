@@ -8,10 +8,10 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from bench import calls
+from bench import calls, overload
 from bench.report import Report
 
-BENCHMARKS: dict[str, Callable[[], Report]] = {"calls": calls.run}
+BENCHMARKS: dict[str, Callable[[], Report]] = {"calls": calls.run, "overload": overload.run}
 README = Path(__file__).parent / "README.md"
 
 

@@ -24,7 +24,7 @@ class Report:
     """The outcome of one benchmark.
 
     Attributes:
-        figures: by the names that DESIGN and the issues use; None where a rival could not be run.
+        figures: by name; None where a rival could not be run.
         table: Markdown.
         notes: why a figure is None, or what to know about it.
         machine: what it was measured on, and when.
