@@ -18,8 +18,11 @@ from fastmcp import FastMCP
 from fastmcp.tools import Tool
 from pydantic.fields import FieldInfo
 
+from fleet_common.audit import AuditLog
+from fleet_common.audit.sinks import StreamSink
 from fleet_common.errors import error_table
 from fleet_common.mcp import Service
+from fleet_common.mcp.audit_search import audit_search
 from fleet_common.mcp.declared import catalogue_tool, scope_of
 from fleet_common.mcp.whoami import fleet_whoami
 from fleet_common.policy import Policy
@@ -62,7 +65,7 @@ def settings() -> str:
 
 def tools() -> str:
     """Return every tool with what it needs, takes and changes, by service."""
-    parts = [_tool_section("Every service", "", _tools_of((fleet_whoami,)))]
+    parts = [_tool_section("Every service", "", _tools_of(_common("<service>")))]
     parts += [_tool_section(s.name, s.name, _tools_of(s.tools)) for s in services()]
     return "\n".join(parts)
 
@@ -78,7 +81,7 @@ def catalogue() -> str:
     found = [
         catalogue_tool(tool, function, service.name)
         for service in services()
-        for function in (*service.tools, *((fleet_whoami,) if service.name == "gateway" else ()))
+        for function in (*service.tools, *_common(service.name))
         for tool in _tools_of((function,))
     ]
     return CATALOGUE.dump_json(tuple(found), indent=2).decode() + "\n"
@@ -146,6 +149,11 @@ def _settings_table(prefix: str, fields: dict[str, FieldInfo]) -> str:
 def _shown(default: Any) -> str:
     text = ",".join(default) if isinstance(default, tuple) else str(default)
     return f"`{text}`" if default not in (None, ()) else "–"
+
+
+def _common(service: str) -> tuple[Callable[..., Any], ...]:
+    """Return the tools that libs/common puts on every service."""
+    return fleet_whoami, audit_search(service, AuditLog(StreamSink(), service=service))
 
 
 def _tools_of(functions: tuple[Callable[..., Any], ...]) -> list[Tool]:

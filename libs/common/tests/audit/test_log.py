@@ -199,6 +199,14 @@ async def test_the_ordinary_log_names_the_newest_hash(sink: Any, event: MakeEven
     assert anchors == [record["hash"] for record in sink.records]
 
 
+async def test_an_idle_log_is_anchored_too(sink: Any, event: MakeEvent) -> None:
+    with structlog.testing.capture_logs() as logged:
+        log = log_of(sink, pace=Pace(gather_s=0, anchor_s=0.1))
+        async with log.opened():
+            await log.commit(event())
+            await wait_until(lambda: _holds(logged[-1].get("hash") == sink.records[-1]["hash"]))
+
+
 async def test_an_abandoned_commit_is_still_written(sink: Any, event: MakeEvent) -> None:
     log = log_of(sink)
     async with log.opened():

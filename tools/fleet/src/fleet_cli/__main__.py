@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from fleet_cli.approving import Gateway, waiting_table
+from fleet_cli.audit import audit
 from fleet_cli.connect import CLIENTS, KEY_VARIABLE, Endpoint, config_for, write_config
 from fleet_cli.environment import Environment
 from fleet_cli.errors import BadInput, FleetCommandError, NotRunning
@@ -237,6 +238,9 @@ def stdio(here: Here, service: str) -> NoReturn:
     environment.setdefault(f"FLEET_{service.upper()}_STDIO_KEY", here.key())
     command = [sys.executable, "-m", f"fleet_{service}", "stdio"]
     os.execve(sys.executable, command, environment)  # noqa: S606 - no shell; our own interpreter
+
+
+main.add_command(audit)
 
 
 @main.group()

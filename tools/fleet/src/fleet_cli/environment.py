@@ -84,6 +84,9 @@ class Environment:
             "REDIS_URL": self.redis_url,
             "APPROVALS_KEY": self.secrets.approvals_key,
             "APPROVE_URL": f"{self.ports.base('gateway')}/approve",
+            "AUDIT_SINK": "file",
+            "AUDIT_FILE": str(self.state.audit_folder / f"{service}.jsonl"),
+            "AUDIT_KEY": self.secrets.audit_key,
             "SHUTDOWN_GRACE_S": _SHUTDOWN_GRACE_S,
         }
         policy = self.policy_file

@@ -109,14 +109,17 @@ def explain(
     Raises:
         BadInput: there is no such tool.
     """
-    known = {each.name: each for each in catalogue}
-    if tool not in known:
-        near = get_close_matches(tool, known) or sorted(known)
+    known = [each for each in catalogue if each.name == tool]
+    if not known:
+        names = {each.name for each in catalogue}
+        near = get_close_matches(tool, names) or sorted(names)
         raise BadInput(f"There is no tool {tool!r}", hint=f"Tools: {', '.join(near)}")
-    decision = decide(policy, principal, Target("tool", tool, known[tool].scope))
+    # A tool that every service has may need another scope on each: one that lets the caller in is enough.
+    decisions = [(decide(policy, principal, Target("tool", tool, at.scope)), at) for at in known]
+    decision, found = next((each for each in decisions if each[0].allowed), decisions[0])
     told = "may" if decision.allowed else "may not"
     lines = [f"{principal.subject} of tenant {principal.tenant} {told} use {tool}."]
-    facts = _facts(policy, principal, known[tool], decision) if decision.allowed else {}
+    facts = _facts(policy, principal, found, decision) if decision.allowed else {}
     facts = {"rule": decision.rule, **facts}
     lines += [f"  {name:<13} {value}" for name, value in facts.items()]
     return Verdict(decision.allowed, tuple(lines))

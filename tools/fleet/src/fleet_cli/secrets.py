@@ -23,6 +23,7 @@ class Secrets:
     valkey: str = field(repr=False)
     claims_key: str = field(repr=False)
     approvals_key: str = field(repr=False)
+    audit_key: str = field(repr=False)
     admin_key: str = field(repr=False)
     approver_key: str = field(repr=False)
 
@@ -31,7 +32,7 @@ def ensure_secrets(state: State) -> Secrets:
     """Return the project's secrets, generating what is missing."""
     state.ensure()
     known = state.read(FILE)
-    names = ("postgres", "writer", "reader", "valkey", "claims_key", "approvals_key")
+    names = ("postgres", "writer", "reader", "valkey", "claims_key", "approvals_key", "audit_key")
     facts = {name: known.get(name) or secrets.token_urlsafe(32) for name in names}
     for role in ("admin", "approver"):
         facts[f"{role}_key"] = _key(state, known.get(f"{role}_key"), role)
@@ -49,6 +50,11 @@ def read_admin_key(state: State) -> str | None:
 def read_approver_key(state: State) -> str | None:
     """Return the key with which people at this machine approve calls; None for a project that never ran."""
     return state.read(FILE).get("approver_key")
+
+
+def read_audit_key(state: State) -> str | None:
+    """Return the key of the audit logs of a project that has run; None otherwise."""
+    return state.read(FILE).get("audit_key")
 
 
 def _key(state: State, known: str | None, role: str) -> str:

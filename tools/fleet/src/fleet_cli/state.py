@@ -7,6 +7,7 @@ keys.json       the fleet keys, as hashes
 internal/       the key pair behind the gateway's 60-second tokens
 stamps.json     digests of work that is done: documents indexed
 logs/           one file per process
+audit/          one audit log per process
 postgres        the database, or a link to it: as root it lives where its own user can go
 valkey/ vectors/
 """
@@ -73,9 +74,14 @@ class State:
         path = self.project / POLICY
         return path if path.exists() else None
 
+    @property
+    def audit_folder(self) -> Path:
+        """Where each service keeps its audit log."""
+        return self.path / "audit"
+
     def ensure(self) -> None:
         """Create the folder, closed to everybody else."""
-        for folder in (self.path, self.path / "logs", self.path / "internal"):
+        for folder in (self.path, self.path / "logs", self.path / "internal", self.audit_folder):
             folder.mkdir(mode=0o700, exist_ok=True)
         # A folder that was made by hand, or under another umask, is closed as well.
         self.path.chmod(0o700)

@@ -11,7 +11,7 @@ import os
 import socket
 import time
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import anyio
 import anyio.to_thread
@@ -73,6 +73,8 @@ class AuditLog:
     async def opened(self) -> AsyncGenerator[None]:
         """Start a chain, continuing what the sink already holds; close it after the block.
 
+        The header is durable when the block begins, unless the sink fails.
+
         Raises:
             SettingsError: the sink cannot be used at all, such as a folder that may not be written to.
         """
@@ -83,6 +85,8 @@ class AuditLog:
         writer.start()
         self._writer = writer
         try:
+            with suppress(AuditUnavailable):  # then readiness and every call say so
+                await self.flush()
             yield
         finally:
             self._writer = None

@@ -73,6 +73,7 @@ class Writer:
         self._fails = False
         self._writing_since: float | None = None
         self._anchored_at = clock()
+        self._anchored = ""
         self._wake, self._hurry, self._finished = (threading.Event() for _ in range(3))
         self._thread = threading.Thread(target=self._run, name="audit", daemon=True)
         self._loop = asyncio.get_running_loop()
@@ -120,7 +121,7 @@ class Writer:
             self._write([header], [])
             self._anchor()
             while not self._finished.is_set() or self._pending:
-                self._wake.wait()
+                self._wake.wait(self._pace.anchor_s)  # an idle log is anchored too
                 self._wake.clear()
                 self._hurry.wait(self._pace.gather_s)
                 self._hurry.clear()
@@ -201,7 +202,9 @@ class Writer:
         """Name the newest hash in the ordinary log, which goes elsewhere: a cut-off end then shows."""
         self._anchored_at = self._clock()
         chain = self._chain
-        log.info("audit_anchored", chain=chain.id, seq=chain.seq - 1, hash=chain.head)
+        if chain.head != self._anchored:
+            self._anchored = chain.head
+            log.info("audit_anchored", chain=chain.id, seq=chain.seq - 1, hash=chain.head)
 
 
 def _settle(waiters: Iterable[Waiter], stands: bool) -> None:

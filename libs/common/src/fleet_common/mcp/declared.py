@@ -26,10 +26,10 @@ def touches(*kinds: DataKind) -> dict[str, list[str]]:
 
 def scope_of(tool: Tool, service: str) -> str | None:
     """Return the scope a tool needs: its own word, else read or write by its annotation."""
-    if tool.name.startswith("fleet_"):
-        return None
     if tool.meta and SCOPE_META in tool.meta:
         return str(tool.meta[SCOPE_META])
+    if tool.name.startswith("fleet_"):
+        return None
     return f"{service}:{'read' if only_reads(tool) else 'write'}"
 
 

@@ -20,6 +20,7 @@ from fleet_common.approvals.planning import plain_planner, planner_of
 from fleet_common.auth import Principal
 from fleet_common.health import Check
 from fleet_common.mcp.approval import ApprovalGate, Guarded, show_confirm_argument
+from fleet_common.mcp.audit_search import audit_search
 from fleet_common.mcp.declared import is_confirmed, only_reads, scope_of
 from fleet_common.mcp.identity import caller
 from fleet_common.mcp.middleware import FleetMiddleware, ToolFacts
@@ -76,7 +77,7 @@ def create_server(
         cache_scope="private",
         request_state_security=_state_security(run, local_principal),
     )
-    functions = (*service.tools, fleet_whoami)
+    functions = (*service.tools, fleet_whoami, audit_search(service.name, run.audit))
     url = settings.redis_url
     tools = [server.add_tool(_tool(fn, may_be_task=url is not None)) for fn in functions]
     resources = [server.add_resource(fn) for fn in service.resources]
