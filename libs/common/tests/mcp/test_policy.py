@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from fastmcp import Client
 from fastmcp.prompts import prompt
@@ -26,6 +26,7 @@ from fleet_common.settings import ServiceSettings
 from fleet_common.testing import principal, wait_until
 from fleet_common.testing.wire import text
 
+Era = Literal["auto", "legacy"]
 NAMES = ["crm_search", "crm_upsert", "db_query", "gh_repo_get", "k8s_list"]
 URIS = ["crm://schema/{object}", "crm://deal/{object}", "doc://{object}"]
 SCOPES = ["data:read", "data:write", "data:admin"]
@@ -88,7 +89,9 @@ async def nothing(_settings: ServiceSettings, _runtime: Runtime) -> AsyncGenerat
     yield None
 
 
-def connected(policy: PolicyFile, caller: Principal | None, tools: dict[str, str]) -> Client[Any]:
+def connected(
+    policy: PolicyFile, caller: Principal | None, tools: dict[str, str], era: Era = "auto"
+) -> Client[Any]:
     configured = ServiceSettings()
     service = Service(
         name="data",
@@ -102,7 +105,8 @@ def connected(policy: PolicyFile, caller: Principal | None, tools: dict[str, str
         complete=lambda _ref, _argument, _context: ["suggested"],
     )
     runtime = replace(Runtime.create("data", "1", configured), policy=policy)
-    return Client(create_server(service, configured, runtime=runtime, local_principal=caller))
+    server = create_server(service, configured, runtime=runtime, local_principal=caller)
+    return Client(server, mode=era)
 
 
 async def works(use: Awaitable[Any]) -> bool:
@@ -122,18 +126,18 @@ async def suggests(client: Client[Any], ref: Any) -> bool:
     return (await client.complete(ref, {"name": "object", "value": ""})).values == ["suggested"]
 
 
-@given(policy=policies, caller=callers, tools=catalogues)
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(policy=policies, caller=callers, tools=catalogues, era=st.sampled_from(["auto", "legacy"]))
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_listed_is_callable(
-    policy: Policy, caller: Principal | None, tools: dict[str, str]
+    policy: Policy, caller: Principal | None, tools: dict[str, str], era: Era
 ) -> None:
-    asyncio.run(listed_is_callable(policy, caller, tools))
+    asyncio.run(listed_is_callable(policy, caller, tools, era))
 
 
 async def listed_is_callable(
-    policy: Policy, caller: Principal | None, tools: dict[str, str]
+    policy: Policy, caller: Principal | None, tools: dict[str, str], era: Era
 ) -> None:
-    async with connected(PolicyFile.fixed(policy), caller, tools) as client:
+    async with connected(PolicyFile.fixed(policy), caller, tools, era) as client:
         listed = {each.name for each in await client.list_tools()}
         for name in [*NAMES, "fleet_whoami"]:
             is_listed = name in listed

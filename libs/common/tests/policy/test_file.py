@@ -41,6 +41,21 @@ def test_a_changed_file_is_read_again(path: Path) -> None:
     assert list(file.current.roles) == ["two"]
 
 
+def test_a_mounted_file_that_is_swapped_by_its_link_is_read_again(tmp_path: Path) -> None:
+    # As Kubernetes renews a ConfigMap: the file is a link through a folder that is itself a link.
+    for name, text in (("old", ONE), ("new", TWO)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "policy.yaml").write_text(text)
+    (tmp_path / "..data").symlink_to("old")
+    (tmp_path / "policy.yaml").symlink_to("..data/policy.yaml")
+    file = PolicyFile(tmp_path / "policy.yaml")
+    file.load()
+    (tmp_path / "..tmp").symlink_to("new")
+    (tmp_path / "..tmp").replace(tmp_path / "..data")
+    file.refresh()
+    assert list(file.current.roles) == ["two"]
+
+
 def test_a_wrong_version_leaves_the_last_good_one_in_force_and_its_line_in_the_log(
     path: Path,
 ) -> None:
@@ -93,7 +108,9 @@ async def test_a_running_process_follows_the_file(path: Path) -> None:
         async def has_role_two() -> bool:
             return "two" in file.current.roles
 
-        await wait_until(has_role_two)
+        with structlog.testing.capture_logs() as logged:
+            await wait_until(has_role_two)
+    assert [(each["event"], each["roles"]) for each in logged] == [("policy_loaded", ["two"])]
 
 
 def test_an_answer_ends_with_the_policy_that_gave_it(path: Path) -> None:

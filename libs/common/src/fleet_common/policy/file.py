@@ -91,7 +91,7 @@ class PolicyFile:
             # No traceback: the mistakes and their lines say all there is.
             log.error("policy_rejected", path=str(self.path), mistakes=mistakes)  # noqa: TRY400
         else:
-            log.info("policy_loaded", path=str(self.path), roles=sorted(self.current.roles))
+            self._tell()
 
     @asynccontextmanager
     async def followed(self) -> AsyncGenerator[None]:
@@ -107,6 +107,7 @@ class PolicyFile:
             await anyio.to_thread.run_sync(self.load)
         except BadPolicy as exc:
             raise SettingsError(f"the policy file is wrong: {exc.message}") from None
+        self._tell()
         task = asyncio.create_task(self._follow(), name="policy-file")
         try:
             yield
@@ -118,6 +119,9 @@ class PolicyFile:
         while True:
             await asyncio.sleep(_LOOK_S)
             await anyio.to_thread.run_sync(self.refresh)
+
+    def _tell(self) -> None:
+        log.info("policy_loaded", path=str(self.path), roles=sorted(self.current.roles))
 
     def _stamp_now(self) -> tuple[int, int, int] | None:
         try:
