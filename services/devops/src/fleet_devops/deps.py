@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from fleet_common.mcp import CurrentDeps
 from fleet_devops.cluster.service import Cluster
+from fleet_devops.github.events import GitHubEvents
 from fleet_devops.github.service import GitHub
 from fleet_devops.monitoring.service import Monitoring
 
@@ -17,6 +18,7 @@ class Deps:
     github: GitHub
     cluster: Cluster
     monitoring: Monitoring
+    github_events: GitHubEvents
 
 
 def get_github(deps: Deps = CurrentDeps()) -> GitHub:

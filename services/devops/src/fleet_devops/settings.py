@@ -7,7 +7,7 @@ from pathlib import Path
 from pydantic import Field, SecretStr
 from pydantic_settings import SettingsConfigDict
 
-from fleet_common.settings import CommaList, ServiceSettings
+from fleet_common.settings import CommaList, SecretList, ServiceSettings
 
 
 class DevopsSettings(ServiceSettings):
@@ -32,6 +32,10 @@ class DevopsSettings(ServiceSettings):
     )
     github_repos: CommaList = Field(
         ("*/*",), description="Repositories that tools may reach, as owner/name globs."
+    )
+    github_webhook_secrets: SecretList = Field(
+        (),
+        description="Secrets of GitHub's webhook, comma-separated while one replaces another; without any it is off.",
     )
     github_cache_bytes: int = Field(
         32 * 1024 * 1024, ge=0, description="Memory for answers that GitHub may confirm with 304."

@@ -17,6 +17,7 @@ from fleet_devops.cluster.service import Cluster
 from fleet_devops.deps import Deps
 from fleet_devops.github.cache import EtagCache
 from fleet_devops.github.client import GitHubClient
+from fleet_devops.github.events import GitHubEvents
 from fleet_devops.github.service import GitHub
 from fleet_devops.monitoring.client import PrometheusClient
 from fleet_devops.monitoring.service import Monitoring
@@ -38,6 +39,7 @@ async def open_deps(settings: DevopsSettings, runtime: Runtime) -> AsyncGenerato
         prometheus = await _open_prometheus(settings, runtime, stack)
         yield Deps(
             github=GitHub(github, reach),
+            github_events=GitHubEvents(runtime.metrics),
             cluster=Cluster(
                 await stack.enter_async_context(kube), reach, digest_key=_digest_key(settings)
             ),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -31,7 +32,7 @@ async def mcp(cluster: Cluster) -> AsyncIterator[Client[Any]]:
     @asynccontextmanager
     async def opened(settings: DevopsSettings, runtime: Runtime) -> AsyncGenerator[Deps]:
         async with open_deps(settings, runtime) as deps:
-            yield Deps(github=deps.github, cluster=cluster, monitoring=deps.monitoring)
+            yield replace(deps, cluster=cluster)
 
     server = create_server(SERVICE, DevopsSettings(), open_deps=opened, local_principal=viewer())
     async with Client(server) as client:

@@ -19,6 +19,7 @@ from fleet_common.testing import viewer
 from fleet_devops.cluster.client import KubeClient
 from fleet_devops.cluster.service import Cluster
 from fleet_devops.deps import Deps
+from fleet_devops.github.events import GitHubEvents
 from fleet_devops.github.service import GitHub
 from fleet_devops.monitoring.service import Monitoring
 from fleet_devops.reach import Reach
@@ -36,10 +37,14 @@ async def mcp(github: GitHub) -> AsyncIterator[Client[Any]]:
     reach = Reach(("admin/*",), ("*",))
 
     @asynccontextmanager
-    async def opened(_settings: DevopsSettings, _runtime: Runtime) -> AsyncGenerator[Deps]:
+    async def opened(_settings: DevopsSettings, runtime: Runtime) -> AsyncGenerator[Deps]:
         async with KubeClient.open(kubeconfig=None, context=None, timeout_s=1) as kube:
-            cluster = Cluster(kube, reach, digest_key=b"k")
-            yield Deps(github=github, cluster=cluster, monitoring=Monitoring(None, reach))
+            yield Deps(
+                github=github,
+                cluster=Cluster(kube, reach, digest_key=b"k"),
+                monitoring=Monitoring(None, reach),
+                github_events=GitHubEvents(runtime.metrics),
+            )
 
     server = create_server(SERVICE, DevopsSettings(), open_deps=opened, local_principal=viewer())
     async with Client(server) as client:

@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -41,7 +42,7 @@ async def mcp(settings: DevopsSettings, metrics: Metrics | None = None) -> Async
     async def opened(settings: DevopsSettings, runtime: Runtime) -> AsyncGenerator[Deps]:
         async with open_deps(settings, runtime) as deps:
             fake = Monitoring(metrics, Reach((), ("*",)), now=lambda: NOW)
-            yield Deps(deps.github, deps.cluster, fake if metrics else deps.monitoring)
+            yield replace(deps, monitoring=fake) if metrics else deps
 
     server = create_server(SERVICE, settings, open_deps=opened, local_principal=viewer())
     async with Client(server) as client:

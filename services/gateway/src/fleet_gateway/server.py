@@ -40,6 +40,7 @@ from fleet_gateway.routing.nesting import Nesting
 from fleet_gateway.routing.service import Router, Straight
 from fleet_gateway.settings import Settings
 from fleet_gateway.status.tools import fleet_status
+from fleet_gateway.webhooks.routes import WebhookRoutes
 
 INSTRUCTIONS = (
     "One door to the company's fleet: crm_* and db_* tools work on the CRM and its PostgreSQL database, gh_*, k8s_* "
@@ -153,5 +154,8 @@ def create_gateway(
         run,
         lifespan=lifespan,
         is_nested=parts.nesting.is_nested,
-        routes=ApprovalRoutes(run.approvals, run.policy, verify).routes(),
+        routes=[
+            *ApprovalRoutes(run.approvals, run.policy, verify).routes(),
+            *WebhookRoutes(settings.webhook_owners(), forwarder).routes(),
+        ],
     )

@@ -35,6 +35,10 @@ class Settings(ServiceSettings):
         description="The services as name=base URL, comma-separated. A name may come several times; every address that "
         "a host name has in DNS is an endpoint.",
     )
+    webhooks: CommaList = Field(
+        ("github=devops",),
+        description="Who owns the deliveries of a provider, as provider=service, comma-separated.",
+    )
     refresh_s: float = Field(
         10.0, gt=0, description="Time between two looks at the services' catalogues, in seconds."
     )
@@ -67,6 +71,18 @@ class Settings(ServiceSettings):
             if not _URL.fullmatch(url):
                 raise ValueError(f"{name}: expected a URL such as http://{name}:8081")
         return entries
+
+    @field_validator("webhooks")
+    @classmethod
+    def _are_owners(cls, entries: tuple[str, ...]) -> tuple[str, ...]:
+        for entry in entries:
+            if not all(_NAME.fullmatch(name) for name in entry.split("=", 1)) or "=" not in entry:
+                raise ValueError(f"{entry!r} is not of the form provider=service")
+        return entries
+
+    def webhook_owners(self) -> dict[str, str]:
+        """Return the service that owns each provider's deliveries."""
+        return {provider: owner for provider, _, owner in (e.partition("=") for e in self.webhooks)}
 
     def backends(self) -> dict[str, tuple[str, ...]]:
         """Return the base URLs of each service by name."""

@@ -14,15 +14,16 @@ import asyncio
 import json
 import math
 import time
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any, Literal, cast
+from typing import Any, Literal, TypeAlias, cast
 
 import aiohttp
 import structlog
 from multidict import CIMultiDict
 from starlette.types import Message, Receive, Scope, Send
+from yarl import URL
 
 from fleet_common.auth import Principal
 from fleet_common.auth.internal import InternalSigner
@@ -53,6 +54,7 @@ _SHED = (429, 503)
 _ENDPOINTS = 3  # at most so many are tried while nobody listens
 _GRACE_S = 1.0  # the service knows the deadline too, and its own answer says more than ours
 
+RawHeaders: TypeAlias = Iterable[tuple[bytes, bytes]]
 Reason = Literal["refused", "shed", "broken"]
 
 
@@ -140,6 +142,44 @@ class Forwarder:
         content_type = dict(start["headers"]).get(b"content-type", b"").decode().partition(";")[0]
         return start["status"], content_type, b"".join(chunks)
 
+    async def post(
+        self, service: str, target: str, headers: RawHeaders, body: bytes
+    ) -> tuple[int, Mapping[str, str], bytes]:
+        """Post raw bytes that come with no caller; return (status, headers, body) of the whole answer.
+
+        Args:
+            service: whose endpoint.
+            target: path and query.
+            headers: what came in; credentials and what concerns one connection are left out.
+            body: sent as it is, once.
+
+        Raises:
+            ServiceLost: no endpoint took it, or the one that did broke.
+        """
+        pool = self.pools[service]
+        endpoint = await pool.choose()
+        own = _forwarded(headers)
+        own["host"] = endpoint.address.authority
+        with (
+            self._connections.current as session,
+            ClientSpan("POST", lambda: {"peer.service": f"fleet-{service}"}) as span,
+        ):
+            if span.traceparent is not None:
+                own["traceparent"] = span.traceparent
+            try:
+                async with session.post(
+                    URL(f"{endpoint.address.origin}{target}", encoded=True),
+                    data=body,
+                    headers=own,
+                    allow_redirects=False,
+                    server_hostname=endpoint.address.tls_name,
+                ) as response:
+                    span.answered(response.status)
+                    return response.status, response.headers, await response.read()
+            except aiohttp.ClientError as exc:
+                pool.failed(endpoint)
+                raise ServiceLost(f"the {service} service") from exc
+
     async def is_ready(self, service: str) -> bool:
         """Return whether an endpoint of the service says that it is ready."""
         pool = self.pools[service]
@@ -197,11 +237,7 @@ class Forwarder:
         )
 
     def _own_headers(self, service: str, principal: Principal, scope: Scope) -> CIMultiDict[str]:
-        own = CIMultiDict(
-            (name.decode("latin-1"), value.decode("latin-1"))
-            for name, value in scope["headers"]
-            if name not in _NOT_FORWARDED
-        )
+        own = _forwarded(scope["headers"])
         own[MARKER_HEADER] = self._nesting.marker(scope)
         own["authorization"] = f"Bearer {self._signer.mint(principal, audience=service)}"
         request_id = structlog.contextvars.get_contextvars().get("request_id")
@@ -334,6 +370,14 @@ class Forwarder:
             return None
         call.headers[TIMEOUT_HEADER] = str(max(1, int(left_s * 1000)))
         return left_s + _GRACE_S
+
+
+def _forwarded(headers: RawHeaders) -> CIMultiDict[str]:
+    return CIMultiDict(
+        (name.decode("latin-1"), value.decode("latin-1"))
+        for name, value in headers
+        if name not in _NOT_FORWARDED
+    )
 
 
 def _span(call: Call, endpoint: Endpoint) -> ClientSpan:

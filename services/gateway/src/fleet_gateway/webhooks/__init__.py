@@ -1,0 +1,1 @@
+"""Providers' deliveries, carried to the services that own them."""
