@@ -23,7 +23,6 @@ from fleet_cli.processes import Child
 from fleet_cli.secrets import ensure_secrets
 from fleet_cli.state import State
 from fleet_cli.supervisor import Supervisor
-from fleet_common.auth.keys import KeyFile
 from fleet_common.testing import serving
 
 Spawn = Callable[..., Child]
@@ -300,54 +299,6 @@ def test_stdio_becomes_the_service_with_a_key(state: State, stand_ins: Path) -> 
     done = typed(state, "stdio", "devops")
 
     assert done.stdout.strip() == key
-
-
-def test_a_key_is_shown_once_and_stored_as_a_hash(fleet: Fleet, state: State) -> None:
-    made = fleet("key", "create", "laptop", "--role", "analyst", "--days", "7")
-
-    text = made.stdout.strip()
-    record = KeyFile(state.keys_file).lookup(text)
-    assert record is not None
-    assert (record.roles, record.tenant) == (("analyst",), "demo")
-    assert record.expires is not None
-    assert text not in state.keys_file.read_text()
-    assert text not in fleet("key", "list").stdout
-
-
-def test_keys_are_listed_and_revoked(fleet: Fleet, state: State) -> None:
-    text = fleet("key", "create", "laptop").stdout.strip()
-    record = KeyFile(state.keys_file).lookup(text)
-    assert record is not None
-    assert record.id in fleet("key", "list").stdout
-
-    assert fleet("key", "revoke", record.id).exit_code == 0
-
-    assert KeyFile(state.keys_file).lookup(text) is None
-
-
-def test_an_id_to_revoke_is_never_cut(fleet: Fleet, state: State) -> None:
-    words = ("--role", "analyst", "--role", "operator", "--days", "30", "--tenant", "a-long-name")
-    text = fleet("key", "create", "a laptop with quite a long name", *words).stdout.strip()
-    record = KeyFile(state.keys_file).lookup(text)
-    assert record is not None
-    fleet("key", "revoke", record.id)
-
-    shown = fleet("key", "list").stdout
-
-    assert record.id in shown
-    assert "…" not in shown
-    assert text not in shown
-
-
-@pytest.mark.parametrize(
-    "words", [("revoke", "nonsense"), ("create", "laptop", "--role", "emperor")]
-)
-def test_what_the_key_file_refuses_is_a_sentence(fleet: Fleet, words: tuple[str, ...]) -> None:
-    result = fleet("key", *words)
-
-    assert result.exit_code == 1
-    assert "Traceback" not in result.output
-    assert result.stderr
 
 
 def test_run_is_refused_where_a_fleet_runs(fleet: Fleet, state: State) -> None:

@@ -140,3 +140,69 @@ def test_keys_are_listed_with_their_facts(keys: KeyFile, path: Path) -> None:
     keys.create(name="b", roles=["sales", "viewer"], tenant="acme")
     assert sorted(record.name for record in keys.list()) == ["a", "b"]
     assert len(json.loads(path.read_text())["keys"]) == 2
+
+
+def test_after_a_rotation_both_secrets_stand_for_the_same_key(keys: KeyFile) -> None:
+    old = keys.create(name="laptop", roles=["viewer"], tenant="acme")
+    new = keys.rotate(old.record.id, overlap=timedelta(hours=1))
+    assert new.text != old.text
+    found = [keys.lookup(text) for text in (old.text, new.text)]
+    assert [record and record.principal().subject for record in found] == [
+        f"key:{old.record.id}"
+    ] * 2
+
+
+def test_the_old_secret_ends_with_the_overlap(keys: KeyFile) -> None:
+    old = keys.create(name="laptop", roles=["viewer"], tenant="acme")
+    new = keys.rotate(old.record.id, overlap=timedelta())
+    assert keys.lookup(old.text) is None
+    assert keys.lookup(new.text)
+
+
+def test_a_second_rotation_ends_the_first_secret_at_once(keys: KeyFile) -> None:
+    first = keys.create(name="laptop", roles=["viewer"], tenant="acme")
+    second = keys.rotate(first.record.id, overlap=timedelta(hours=1))
+    third = keys.rotate(first.record.id, overlap=timedelta(hours=1))
+    assert [bool(keys.lookup(key.text)) for key in (first, second, third)] == [False, True, True]
+
+
+def test_revoking_a_rotated_key_closes_both_secrets(keys: KeyFile) -> None:
+    old = keys.create(name="laptop", roles=["viewer"], tenant="acme")
+    new = keys.rotate(old.record.id, overlap=timedelta(hours=1))
+    keys.revoke(old.record.id)
+    assert keys.lookup(old.text) is None
+    assert keys.lookup(new.text) is None
+
+
+def test_a_rotation_keeps_the_expiry_unless_it_is_told_another(keys: KeyFile) -> None:
+    soon, later = (datetime.now(UTC) + timedelta(days=days) for days in (1, 90))
+    key_id = keys.create(name="x", roles=["viewer"], tenant="acme", expires=soon).record.id
+    kept = keys.rotate(key_id, overlap=timedelta()).record.expires
+    moved = keys.rotate(key_id, overlap=timedelta(), expires=later).record.expires
+    assert kept == soon.isoformat(timespec="seconds")
+    assert moved == later.isoformat(timespec="seconds")
+
+
+def test_a_closed_key_is_not_rotated(keys: KeyFile) -> None:
+    key_id = keys.create(name="x", roles=["viewer"], tenant="acme").record.id
+    keys.revoke(key_id)
+    with pytest.raises(InvalidInput, match="opens nothing any more"):
+        keys.rotate(key_id, overlap=timedelta())
+    with pytest.raises(NotFound):
+        keys.rotate("00000000", overlap=timedelta())
+
+
+def test_a_key_is_known_by_its_id_its_prefix_and_itself(keys: KeyFile) -> None:
+    new = keys.create(name="x", roles=["viewer"], tenant="acme")
+    assert new.text.startswith(f"{new.record.prefix}_")
+    for name in (new.record.id, new.record.prefix, new.text):
+        assert keys.revoke(name).id == new.record.id
+
+
+def test_a_file_from_before_rotation_is_read(keys: KeyFile, path: Path) -> None:
+    new = keys.create(name="x", roles=["viewer"], tenant="acme")
+    stored = json.loads(path.read_text())
+    for name in ("rotated", "old_sha256", "old_until"):
+        del stored["keys"][0][name]
+    path.write_text(json.dumps(stored))
+    assert KeyFile(path).lookup(new.text)

@@ -30,7 +30,7 @@ async def shared(redis_url: str) -> AsyncGenerator[Shared]:
     # In a thread: the client looks up its own version in the file system.
     redis = await asyncio.to_thread(create_redis, redis_url)
     yield Shared(redis, f"test:revoked:{uuid4().hex}")
-    await redis.aclose()
+    await redis.aclose(close_connection_pool=True)
 
 
 def token(**changed: Any) -> VerifiedClaims:
@@ -90,7 +90,7 @@ async def test_without_a_first_copy_no_token_is_trusted() -> None:
             revocations.covers(token())
         with pytest.raises(Unavailable, match="Redis"):
             await revocations.revoke_token("t1")
-    await redis.aclose()
+    await redis.aclose(close_connection_pool=True)
 
 
 async def test_the_last_copy_holds_while_redis_is_away(shared: Shared) -> None:

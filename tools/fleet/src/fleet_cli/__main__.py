@@ -8,17 +8,16 @@ import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 import click
 from rich.console import Console
-from rich.table import Column, Table
 
 from fleet_cli.approving import Gateway, waiting_table
 from fleet_cli.audit import audit
 from fleet_cli.connect import CLIENTS, KEY_VARIABLE, Endpoint, config_for, write_config
+from fleet_cli.credentials import key, key_file, token
 from fleet_cli.environment import Environment
 from fleet_cli.errors import BadInput, FleetCommandError, NotRunning
 from fleet_cli.ports import DEFAULT_BASE, SERVICES, Ports, plan_ports
@@ -241,54 +240,8 @@ def stdio(here: Here, service: str) -> NoReturn:
 
 
 main.add_command(audit)
-
-
-@main.group()
-def key() -> None:
-    """Create, list and revoke fleet keys."""
-
-
-@key.command("create")
-@click.argument("name")
-@click.option("--role", "roles", multiple=True, default=["viewer"], show_default=True)
-@click.option("--tenant", default=DEMO_TENANT, show_default=True)
-@click.option(
-    "--days", type=click.IntRange(1, 3650), help="Days until it expires; never by default."
-)
-@click.pass_obj
-def key_create(
-    here: Here, name: str, roles: tuple[str, ...], tenant: str, days: int | None
-) -> None:
-    """Make a key. It is shown once and stored only as a hash."""
-    here.state.ensure()
-    expires = datetime.now(UTC) + timedelta(days=days) if days else None
-    policy = _policies().read_policy(here.state.policy_file(os.environ))
-    new = _keys(here).create(name=name, roles=roles, tenant=tenant, expires=expires, policy=policy)
-    click.echo(new.text)
-    click.echo("Keep it: it cannot be shown again.", err=True)
-
-
-@key.command("list")
-@click.pass_obj
-def key_list(here: Here) -> None:
-    """Show the keys: everything but the keys themselves."""
-    names = ("name", "tenant", "roles", "created", "expires", "revoked")
-    # `fleet key revoke` wants the whole id: no terminal is too narrow for it.
-    columns = [Column(name, overflow="fold") for name in names]
-    table = Table(Column("id", no_wrap=True, min_width=8), *columns, box=None)
-    for record in _keys(here).list():
-        dates = _day(record.created), _day(record.expires) or "never", _day(record.revoked)
-        table.add_row(record.id, record.name, record.tenant, ", ".join(record.roles), *dates)
-    here.console.print(table)
-
-
-@key.command("revoke")
-@click.argument("key_id")
-@click.pass_obj
-def key_revoke(here: Here, key_id: str) -> None:
-    """Close a key, everywhere, within a second."""
-    record = _keys(here).revoke(key_id)
-    click.echo(f"Revoked {record.id} ({record.name}).")
+main.add_command(key)
+main.add_command(token)
 
 
 @main.group()
@@ -315,7 +268,7 @@ def policy_explain(here: Here, who: str, tool: str, tenant: str) -> None:
     """Say whether WHO (a role, or a key by id or name) may use TOOL, and by which rule. Status 1 means no."""
     policies = _policies()
     rules = policies.read_policy(here.state.policy_file(os.environ))
-    caller = policies.whose(who, rules, _keys(here), tenant=tenant)
+    caller = policies.whose(who, rules, key_file(here), tenant=tenant)
     _tell(policies.explain(rules, caller, tool, policies.read_catalogue()))
 
 
@@ -331,17 +284,6 @@ def _policies() -> Any:
     from fleet_cli import policies  # noqa: PLC0415
 
     return policies
-
-
-def _day(moment: str | None) -> str:
-    return moment[:10] if moment else ""
-
-
-def _keys(here: Here) -> Any:
-    # Imported here, as above. Any: the type would need the import.
-    from fleet_common.auth.keys import KeyFile  # noqa: PLC0415
-
-    return KeyFile(here.state.keys_file)
 
 
 def _parsed(arguments: str) -> dict[str, Any]:

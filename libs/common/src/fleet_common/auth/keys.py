@@ -13,10 +13,10 @@ import json
 import os
 import secrets
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,6 +42,21 @@ class KeyRecord:
     created: str
     expires: str | None = None
     revoked: str | None = None
+    rotated: str | None = None
+    old_sha256: str | None = None
+    old_until: str | None = None
+
+    @property
+    def prefix(self) -> str:
+        """Return how the key begins, enough to recognise it and too little to use it."""
+        return f"{PREFIX}{self.id}"
+
+    def matches(self, digest: str, now: datetime) -> bool:
+        """Return whether a key with this SHA-256 is this one, in its form before the last rotation too."""
+        is_current = hmac.compare_digest(self.sha256, digest)
+        is_old = hmac.compare_digest(self.old_sha256 or "", digest)
+        overlaps = self.old_until is not None and now < datetime.fromisoformat(self.old_until)
+        return is_current or (is_old and overlaps)
 
     def is_active(self, now: datetime) -> bool:
         """Return whether the key opens anything at `now`."""
@@ -105,16 +120,16 @@ class KeyFile:
                 f"unknown role {', '.join(unknown) or '(none given)'}",
                 hint=f"Roles are: {', '.join(known)}",
             )
-        key_id, secret = secrets.token_hex(4), secrets.token_urlsafe(32)
-        text = f"{PREFIX}{key_id}_{secret}"
+        key_id = secrets.token_hex(4)
+        text = _new_text(key_id)
         record = KeyRecord(
             id=key_id,
             name=name,
             sha256=_digest(text),
             tenant=tenant,
             roles=tuple(roles),
-            created=datetime.now(UTC).isoformat(timespec="seconds"),
-            expires=expires.astimezone(UTC).isoformat(timespec="seconds") if expires else None,
+            created=_stored(datetime.now(UTC)),
+            expires=_stored(expires) if expires else None,
         )
         with self._locked() as records:
             records[key_id] = record
@@ -131,11 +146,37 @@ class KeyFile:
             NotFound: there is no such key.
         """
         with self._locked() as records:
-            if key_id not in records:
-                raise NotFound("key", key_id, hint="`fleet key list` shows the ids")
-            now = datetime.now(UTC).isoformat(timespec="seconds")
-            records[key_id] = replace(records[key_id], revoked=records[key_id].revoked or now)
-            return records[key_id]
+            record = _known(records, key_id)
+            now = _stored(datetime.now(UTC))
+            records[record.id] = replace(record, revoked=record.revoked or now)
+            return records[record.id]
+
+    def rotate(self, key_id: str, *, overlap: timedelta, expires: datetime | None = None) -> NewKey:
+        """Give the key with this id a new secret and return it; the old one works on for `overlap`.
+
+        Name, tenant and roles stay, and so does the expiry unless `expires` is given. A secret that a rotation
+        before left working ends at once.
+
+        Raises:
+            NotFound: there is no such key.
+            InvalidInput: it is revoked or has expired.
+        """
+        now = datetime.now(UTC)
+        with self._locked() as records:
+            record = _known(records, key_id)
+            if not record.is_active(now):
+                raise InvalidInput(f"key {record.id} opens nothing any more", hint="Make a new one")
+            text = _new_text(record.id)
+            fresh = replace(
+                record,
+                sha256=_digest(text),
+                rotated=_stored(now),
+                old_sha256=record.sha256,
+                old_until=_stored(now + overlap),
+                expires=_stored(expires) if expires else record.expires,
+            )
+            records[record.id] = fresh
+        return NewKey(fresh, text)
 
     def lookup(self, text: str) -> KeyRecord | None:
         """Return the active record of the key `text`, or None; may read the file."""
@@ -145,11 +186,10 @@ class KeyFile:
 
     def find(self, text: str) -> KeyRecord | None:
         """Return the active record of the key `text` among those read last, or None; never blocks."""
-        key_id = text.removeprefix(PREFIX).partition("_")[0]
-        record = self._records.get(key_id)
-        if record is None or not hmac.compare_digest(record.sha256, _digest(text)):
+        record, now = self._records.get(id_of(text)), datetime.now(UTC)
+        if record is None or not record.matches(_digest(text), now):
             return None
-        return record if record.is_active(datetime.now(UTC)) else None
+        return record if record.is_active(now) else None
 
     @property
     def is_stale(self) -> bool:
@@ -207,6 +247,26 @@ class KeyFile:
             os.fsync(handle.fileno())
         fresh.replace(self._path)
         self._checked_at = -_RECHECK_S
+
+
+def id_of(text: str) -> str:
+    """Return the id in a key, in its prefix, or in an id itself."""
+    return text.removeprefix(PREFIX).partition("_")[0]
+
+
+def _known(records: Mapping[str, KeyRecord], key_id: str) -> KeyRecord:
+    record = records.get(id_of(key_id))
+    if record is None:
+        raise NotFound("key", key_id, hint="`fleet key list` shows the ids")
+    return record
+
+
+def _new_text(key_id: str) -> str:
+    return f"{PREFIX}{key_id}_{secrets.token_urlsafe(32)}"
+
+
+def _stored(moment: datetime) -> str:
+    return moment.astimezone(UTC).isoformat(timespec="seconds")
 
 
 def _digest(text: str) -> str:

@@ -34,6 +34,7 @@ from fleet_common.auth import Principal
 from fleet_common.auth.internal import InternalVerifier
 from fleet_common.auth.keys import KeyFile
 from fleet_common.auth.oauth import OAuth, OAuthDoor
+from fleet_common.auth.usage import KeyUsage
 from fleet_common.health import HealthReport
 from fleet_common.mcp.gate import AdmissionGate, ApiKeyHeader
 from fleet_common.mcp.identity import FleetVerifier, KeyVerifier
@@ -74,6 +75,7 @@ class Credentials:
     """What opens the doors of one process: fleet keys always, the rest where it is configured."""
 
     keys: KeyFile
+    usage: KeyUsage
     internal: InternalVerifier | None
     oauth: OAuth | None
 
@@ -112,12 +114,12 @@ def door_pair(
         service: whose scopes count behind them; "gateway" for all.
         prefix: path before theirs, such as `/data`.
     """
-    keys, internal = credentials.keys, credentials.internal
+    keys, usage = credentials.keys, credentials.usage
     path = f"{prefix}{MCP_PATH}"
     oauth = credentials.oauth.door(path, service) if credentials.oauth else None
     return [
-        Door(path, FleetVerifier(keys, internal, oauth), app, oauth),
-        Door(f"{prefix}{KEY_PATH}", KeyVerifier(keys), app),
+        Door(path, FleetVerifier(keys, usage, credentials.internal, oauth), app, oauth),
+        Door(f"{prefix}{KEY_PATH}", KeyVerifier(keys, usage), app),
     ]
 
 
@@ -167,7 +169,7 @@ def open_credentials(settings: ServiceSettings, runtime: Runtime) -> Credentials
     if settings.internal_public_key_file is not None:
         pem = read_key(settings.internal_public_key_file, f"{prefix}INTERNAL_PUBLIC_KEY_FILE")
         internal = InternalVerifier(pem, audience=runtime.service)
-    return Credentials(KeyFile(settings.keys_file), internal, runtime.oauth)
+    return Credentials(KeyFile(settings.keys_file), runtime.key_usage, internal, runtime.oauth)
 
 
 def read_key(path: Path, variable: str) -> bytes:

@@ -20,6 +20,7 @@ from fleet_common.auth import Principal
 from fleet_common.auth.internal import InternalVerifier, is_internal
 from fleet_common.auth.keys import PREFIX, KeyFile
 from fleet_common.auth.oauth import OAuthDoor
+from fleet_common.auth.usage import KeyUsage
 from fleet_common.errors import Unauthenticated
 from fleet_common.policy import Grant, Role
 
@@ -57,9 +58,10 @@ class FleetToken(AccessToken):
 class KeyVerifier(TokenVerifier):
     """Accepts fleet keys and nothing else: the verifier of `/key/mcp`."""
 
-    def __init__(self, keys: KeyFile) -> None:
+    def __init__(self, keys: KeyFile, usage: KeyUsage) -> None:
         super().__init__()
         self._keys = keys
+        self._usage = usage
 
     async def verify_token(self, token: str) -> AccessToken | None:
         """Return the caller of a valid fleet key, else None."""
@@ -68,7 +70,10 @@ class KeyVerifier(TokenVerifier):
         if self._keys.is_stale:
             await anyio.to_thread.run_sync(self._keys.refresh)
         record = self._keys.find(token)
-        return FleetToken.of(record.principal(), token) if record else None
+        if record is None:
+            return None
+        self._usage.note(record.id)
+        return FleetToken.of(record.principal(), token)
 
 
 class FleetVerifier(KeyVerifier):
@@ -78,9 +83,13 @@ class FleetVerifier(KeyVerifier):
     """
 
     def __init__(
-        self, keys: KeyFile, internal: InternalVerifier | None, oauth: OAuthDoor | None = None
+        self,
+        keys: KeyFile,
+        usage: KeyUsage,
+        internal: InternalVerifier | None,
+        oauth: OAuthDoor | None,
     ) -> None:
-        super().__init__(keys)
+        super().__init__(keys, usage)
         self._internal = internal
         self._oauth = oauth
 

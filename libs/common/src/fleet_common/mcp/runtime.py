@@ -10,6 +10,7 @@ from fleet_common.approvals import Approvals
 from fleet_common.audit import AuditLog, create_audit
 from fleet_common.auth.configured import create_oauth
 from fleet_common.auth.oauth import OAuth
+from fleet_common.auth.usage import KeyUsage
 from fleet_common.health import Health
 from fleet_common.limits import CallLimits
 from fleet_common.metrics import Metrics
@@ -40,6 +41,7 @@ class Runtime:
     approvals: Approvals
     tracing: Tracing
     oauth: OAuth | None
+    key_usage: KeyUsage
     audit: AuditLog
     limits: CallLimits
     switches: Switches
@@ -70,6 +72,7 @@ class Runtime:
             approvals=Approvals.create(settings, redis),
             tracing=tracing,
             oauth=create_oauth(settings, redis, policy, metrics),
+            key_usage=KeyUsage(redis),
             audit=audit,
         )
 
@@ -81,6 +84,7 @@ class Runtime:
             if self.redis is not None:
                 stack.push_async_callback(self.redis.aclose, close_connection_pool=True)
             await stack.enter_async_context(self.policy.followed())
+            await stack.enter_async_context(self.key_usage.written())
             if self.oauth is not None:
                 await stack.enter_async_context(self.oauth.opened())
             await stack.enter_async_context(self.audit.opened())
