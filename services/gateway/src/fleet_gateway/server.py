@@ -40,6 +40,7 @@ from fleet_gateway.routing.nesting import Nesting
 from fleet_gateway.routing.service import Router, Straight
 from fleet_gateway.settings import Settings
 from fleet_gateway.status.tools import fleet_status
+from fleet_gateway.toolsets.tools import fleet_call_tool, fleet_find_tools
 from fleet_gateway.webhooks.routes import WebhookRoutes
 
 INSTRUCTIONS = (
@@ -56,11 +57,12 @@ class _Parts:
     nesting: Nesting
     forwarder: Forwarder
     registry: Registry
+    lists: ListCache
 
     @asynccontextmanager
     async def opened(self) -> AsyncGenerator[Deps]:
-        async with self.forwarder.opened(), self.registry.watching():
-            yield Deps(self.registry, self.forwarder.pools)
+        async with self.forwarder.opened(), self.registry.watching(), self.lists.opened():
+            yield Deps(self.registry, self.forwarder.pools, self.lists)
 
 
 def _connect(settings: Settings, runtime: Runtime) -> _Parts:
@@ -78,16 +80,24 @@ def _connect(settings: Settings, runtime: Runtime) -> _Parts:
         runtime.metrics,
         connect_timeout_s=settings.connect_timeout_s,
     )
+    sources = {name: ServiceLists(name, forwarder) for name in backends}
     registry = Registry(
         catalogue,
-        {name: ServiceLists(name, forwarder) for name in backends},
+        sources,
         forwarder.is_ready,
         RedisPins(runtime.redis) if runtime.redis else FilePins(settings.pins_file),
         runtime.metrics,
         refresh_s=settings.refresh_s,
         list_timeout_s=settings.list_timeout_s,
     )
-    return _Parts(nesting, forwarder, registry)
+    lists = ListCache(
+        sources,
+        runtime.policy,
+        is_offered=registry.is_offered,
+        timeout_s=settings.list_timeout_s,
+    )
+    registry.on_change.append(lists.expire)
+    return _Parts(nesting, forwarder, registry, lists)
 
 
 @asynccontextmanager
@@ -103,7 +113,7 @@ SERVICE: Service[Settings, Deps] = Service(
     instructions=INSTRUCTIONS,
     settings=Settings,
     open_deps=open_deps,
-    tools=(fleet_status,),
+    tools=(fleet_status, fleet_find_tools, fleet_call_tool),
     checks=lambda deps: (Check("services", deps.registry.settled),),
     # Declares the capability; the router sends the requests themselves to the services.
     complete=lambda _ref, _argument, _context: None,
@@ -120,23 +130,8 @@ def create_gateway(
     shared = replace(service, open_deps=lambda _settings, _runtime: parts.opened())
     local = mcp_transport(create_server(shared, settings, runtime=run))
     own = AtPath(local, MCP_PATH)
-    lists = ListCache(
-        {
-            service.name: OwnLists(own),
-            **{name: ServiceLists(name, forwarder) for name in forwarder.pools},
-        },
-        run.policy,
-        is_offered=registry.is_offered,
-        timeout_s=settings.list_timeout_s,
-    )
-    registry.on_change.append(lists.expire)
-    router = Router(own, registry, forwarder, ListMerger(own, lists))
-
-    @asynccontextmanager
-    async def lifespan(app: Starlette) -> AsyncGenerator[Any]:
-        async with lists.opened(), local.router.lifespan_context(app) as state:
-            yield state
-
+    parts.lists.lead_with(service.name, OwnLists(own))
+    router = Router(own, registry, forwarder, ListMerger(own, parts.lists))
     credentials = open_credentials(settings, run)
     behind: dict[str, tuple[ASGIApp, str]] = {
         "": (router, service.name),
@@ -152,7 +147,7 @@ def create_gateway(
         doors,
         settings,
         run,
-        lifespan=lifespan,
+        lifespan=local.router.lifespan_context,
         is_nested=parts.nesting.is_nested,
         routes=[
             *ApprovalRoutes(run.approvals, run.policy, verify).routes(),

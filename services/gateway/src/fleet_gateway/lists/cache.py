@@ -70,6 +70,10 @@ class ListCache:
                 for look in self._looks.values():
                     look.cancel()
 
+    def lead_with(self, source: str, ask: Source) -> None:
+        """Ask this source, too, and let its rows win over those of the others."""
+        self._sources = {source: ask, **self._sources}
+
     async def get(self, method: str, principal: Principal) -> Merged:
         """Return the list of `method` for callers like `principal`.
 

@@ -19,6 +19,7 @@ from fleet_gateway.lists.cache import ListCache
 from fleet_gateway.lists.models import Merged
 from fleet_gateway.lists.sources import capture, message_of
 from fleet_gateway.routing.models import LISTS
+from fleet_gateway.toolsets.models import Toolset, of_query
 
 _FORMS = 1024
 _FORM_HEADERS = frozenset(
@@ -54,7 +55,7 @@ class ListMerger:
             if form:
                 self._remember(form, said)
         merged = await self._cache.get(message["method"], principal)
-        body = self._body(message, said, merged)
+        body = self._body(message, said, merged, of_query(scope["query_string"]))
         await _send(send, 200, "application/json", body)
 
     def _remember(self, form: Form, said: dict[str, Any]) -> None:
@@ -62,12 +63,17 @@ class ListMerger:
         while len(self._forms) > _FORMS:
             self._forms.popitem(last=False)
 
-    def _body(self, message: dict[str, Any], said: dict[str, Any], merged: Merged) -> bytes:
+    def _body(
+        self, message: dict[str, Any], said: dict[str, Any], merged: Merged, toolset: Toolset
+    ) -> bytes:
         key = LISTS[message["method"]]
+        are_tools = key == "tools"
         result = said
         if "ttlMs" in said:
             result = {**said, "ttlMs": merged.ttl_ms(self._cache.now()), "cacheScope": "private"}
-        rows = b",".join(row.encoded for row in merged.rows)
+        rows = b",".join(
+            row.encoded for row in merged.rows if not are_tools or toolset.lists(row.key)
+        )
         around = {"jsonrpc": "2.0", "id": message["id"], "result": {**result, key: []}}
         # The rows come last, so that what is left to write is `]}}`.
         return json.dumps(around, separators=(",", ":")).encode()[:-3] + rows + b"]}}"

@@ -13,7 +13,7 @@ from typing import Any, cast
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from fleet_common.auth import Principal
-from fleet_common.errors import PayloadTooLarge, Unauthenticated, Unavailable
+from fleet_common.errors import InvalidInput, PayloadTooLarge, Unauthenticated, Unavailable
 from fleet_common.mcp.gate import error_response
 from fleet_common.mcp.identity import FleetToken
 from fleet_common.tracing import describe
@@ -21,6 +21,7 @@ from fleet_gateway.lists.service import ListMerger
 from fleet_gateway.registry.service import Registry
 from fleet_gateway.routing.client import Forwarder
 from fleet_gateway.routing.models import LISTS, Envelope, of_body, of_headers
+from fleet_gateway.toolsets.models import CALL, Toolset, of_query
 
 _STALE_S = 1.0  # an unknown name makes the gateway look again, but no more often than this
 MAX_BODY = 4 * 1024 * 1024  # what the services themselves accept
@@ -45,29 +46,36 @@ class Router:
             await self._local(scope, receive, send)
             return
         try:
-            principal = principal_of(scope)
-            envelope = of_headers(scope["headers"])
-            if envelope is None or envelope.method not in _BY_HEADER:
-                body = await read_body(receive)
-                receive = replay(body, receive)
-                message = parsed(body)
-                envelope = of_body(message)
-                if envelope.method in LISTS:
-                    describe(envelope.method)
-                    await self._lists.answer(message, principal, scope, receive, send)
-                    return
-            owner = await self._owner(envelope)
-        except (PayloadTooLarge, Unauthenticated, Unavailable) as exc:
+            await self._route(scope, receive, send)
+        except (InvalidInput, Unauthenticated, Unavailable) as exc:
             await error_response(exc)(scope, receive, send)
-            return
+
+    async def _route(self, scope: Scope, receive: Receive, send: Send) -> None:
+        principal = principal_of(scope)
+        envelope = of_headers(scope["headers"])
+        if envelope is None or envelope.method not in _BY_HEADER or envelope.name == CALL:
+            body = await read_body(receive)
+            receive = replay(body, receive)
+            message = parsed(body)
+            envelope = of_body(message)
+            if envelope.method in LISTS:
+                describe(envelope.method)
+                await self._lists.answer(message, principal, scope, receive, send)
+                return
+            if envelope == Envelope("tools/call", CALL) and (call := unwrapped(message, scope)):
+                envelope, scope, body = call
+                receive = replay(body, receive)
+        owner = await self._owner(envelope, of_query(scope["query_string"]))
         if owner is None:
             await self._local(scope, receive, send)
         else:
             describe(envelope.method, envelope.name)
             await self._forwarder.forward(owner, principal, scope, receive, send)
 
-    async def _owner(self, envelope: Envelope) -> str | None:
+    async def _owner(self, envelope: Envelope, toolset: Toolset) -> str | None:
         if envelope.method not in _OWNED or envelope.name.startswith("fleet_"):
+            return None
+        if envelope.method == "tools/call" and not toolset.has(envelope.name):
             return None
         owner = self._registry.catalogue.owner(envelope)
         if owner is None:
@@ -77,6 +85,25 @@ class Router:
             # It may well be theirs: a call that comes while a service starts is worth repeating.
             raise Unavailable(f"the {unseen} service")
         return owner
+
+
+def unwrapped(message: dict[str, Any], scope: Scope) -> tuple[Envelope, Scope, bytes] | None:
+    """Return the call inside a `fleet_call_tool` as if the client had made it itself.
+
+    Policy, approval, audit, progress and cancellation are then the tool's own. None when there is no call in it;
+    the gateway's own server says what is wrong.
+    """
+    arguments = message["params"].get("arguments")
+    if not isinstance(arguments, dict) or not isinstance(arguments.get("name"), str):
+        return None
+    inner = arguments.get("arguments")
+    if arguments["name"] == CALL or not isinstance(inner, dict | None):
+        return None
+    params = {**message["params"], "name": arguments["name"], "arguments": inner or {}}
+    body = json.dumps({**message, "params": params}).encode()
+    changed = {b"mcp-name": arguments["name"].encode(), b"content-length": str(len(body)).encode()}
+    headers = [(name, changed.get(name, value)) for name, value in scope["headers"]]
+    return Envelope("tools/call", arguments["name"]), {**scope, "headers": headers}, body
 
 
 class Straight:
