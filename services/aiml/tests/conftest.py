@@ -28,7 +28,7 @@ from fleet_common.testing import admin, principal
 
 
 @asynccontextmanager
-async def small_deps(settings: AimlSettings, _: Runtime) -> AsyncGenerator[Deps]:
+async def open_small(settings: AimlSettings, _: Runtime) -> AsyncGenerator[Deps]:
     """Open real services on an engine without a model."""
     async with (
         EmbedQueue("words", WordEngine, guess=len) as queue,
@@ -42,9 +42,14 @@ def client_for(folder: Path, caller: Principal, policy: Policy = BUILT_IN) -> Cl
     settings = AimlSettings(vector_path=folder)
     runtime = replace(Runtime.create("aiml", "0", settings), policy=PolicyFile.fixed(policy))
     server = create_server(
-        SERVICE, settings, runtime=runtime, open_deps=small_deps, local_principal=caller
+        SERVICE, settings, runtime=runtime, open_deps=open_small, local_principal=caller
     )
     return Client(server)
+
+
+@pytest.fixture
+def small_deps() -> Any:
+    return open_small
 
 
 @pytest.fixture

@@ -35,6 +35,7 @@ log = structlog.get_logger()
 _REMEMBERED_S = 60.0
 _REMEMBERED_TOKENS = 8192
 _TIMEOUT_S = 5.0
+_SUBJECT = "oauth:"
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +130,15 @@ class OAuth:
             return None
         return self._principal(claims), claims.expires_at
 
+    def was_revoked(self, principal: Principal, since: float) -> bool:
+        """Return whether `principal`, seen here at `since` (Unix seconds), lost its tokens afterwards.
+
+        Raises:
+            Unavailable: the list of revoked tokens was never read.
+        """
+        subject = principal.subject.removeprefix(_SUBJECT)
+        return subject != principal.subject and self._revocations.covers_subject(subject, since)
+
     def _require_use(self, claims: VerifiedClaims, audience: str) -> None:
         if audience not in claims.audiences:
             raise TokenRefused("for another resource")
@@ -138,7 +148,7 @@ class OAuth:
     def _principal(self, claims: VerifiedClaims) -> Principal:
         return Principal(
             # A subject is the issuer's word: the prefix keeps it from reading like a key's.
-            subject=f"oauth:{claims.subject}",
+            subject=f"{_SUBJECT}{claims.subject}",
             tenant=claims.tenant,
             roles=claims.roles,
             kind="oauth",

@@ -54,7 +54,17 @@ class Revocations:
             raise Unavailable("the list of revoked tokens")
         if claims.token_id is not None and f"jti:{claims.token_id}" in self._revoked:
             return True
-        return claims.issued_at <= self._revoked.get(f"sub:{claims.subject}", -1)
+        return self.covers_subject(claims.subject, claims.issued_at)
+
+    def covers_subject(self, subject: str, since: float) -> bool:
+        """Return whether the tokens that `subject` had at `since` (Unix seconds) were revoked afterwards.
+
+        Raises:
+            Unavailable: the list was never read.
+        """
+        if self._revoked is None:
+            raise Unavailable("the list of revoked tokens")
+        return since <= self._revoked.get(f"sub:{subject}", -1)
 
     async def revoke_token(self, token_id: str) -> None:
         """Close the token with this `jti`, everywhere, within seconds.

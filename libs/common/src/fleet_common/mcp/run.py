@@ -187,7 +187,13 @@ def _stdio(service: Service[SettingsT, DepsT], settings: SettingsT) -> int:
     record = keys.lookup(settings.stdio_key.get_secret_value())
     if record is None:
         raise SettingsError(f"{variable} is not a valid fleet key")
-    server = create_server(service, settings, runtime=runtime, local_principal=record.principal())
+    server = create_server(
+        service,
+        settings,
+        runtime=runtime,
+        local_principal=record.principal(),
+        offers_tasks=False,  # this process ends with its only client
+    )
     asyncio.run(server.run_stdio_async(show_banner=False))
     return 0
 

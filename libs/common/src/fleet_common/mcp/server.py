@@ -47,6 +47,7 @@ def create_server(
     runtime: Runtime | None = None,
     open_deps: Callable[[SettingsT, Runtime], AbstractAsyncContextManager[DepsT]] | None = None,
     local_principal: Principal | None = None,
+    offers_tasks: bool = True,
 ) -> FastMCP[Any]:
     """Return the MCP server of `service`.
 
@@ -56,6 +57,7 @@ def create_server(
         runtime: metrics and health to use; a fresh one by default.
         open_deps: replaces the service's own, so that a test can bring small fakes.
         local_principal: the caller when there is no HTTP request (stdio, in-memory); None refuses them.
+        offers_tasks: whether tools that may run as tasks do, when there is a Redis.
     """
     run = runtime or Runtime.create(service.name, service.version, settings)
     opened = open_deps or service.open_deps
@@ -78,7 +80,7 @@ def create_server(
         request_state_security=_state_security(run, local_principal),
     )
     functions = (*service.tools, fleet_whoami, audit_search(service.name, run.audit))
-    url = settings.redis_url
+    url = settings.redis_url if offers_tasks else None
     tools = [server.add_tool(_tool(fn, may_be_task=url is not None)) for fn in functions]
     resources = [server.add_resource(fn) for fn in service.resources]
     for prompt in service.prompts:
@@ -105,9 +107,7 @@ def create_server(
         # docket and FastMCP's tasks cost a third of a second to import.
         from fleet_common.mcp.tasks import FleetTasks  # noqa: PLC0415
 
-        server.add_extension(
-            FleetTasks(service.name, url.get_secret_value(), settings, local_principal)
-        )
+        server.add_extension(FleetTasks(run, url.get_secret_value(), settings, local_principal))
         QueueDepth(run.redis, service.name).export(run.metrics, service.name)
     skip_hidden_list(server, tools)
     return server

@@ -30,6 +30,15 @@ def modern(method: str, name: str | None = None, **params: Any) -> dict[str, Any
     return {"json": body, "headers": headers}
 
 
+def about_task(method: str, task_id: str) -> dict[str, Any]:
+    """Return the arguments of a raw `tasks/*` request by a client that declares the extension."""
+    request = modern(method, taskId=task_id, inputResponses={})
+    capabilities = request["json"]["params"]["_meta"]["io.modelcontextprotocol/clientCapabilities"]
+    capabilities["extensions"] = {"io.modelcontextprotocol/tasks": {}}
+    request["headers"]["mcp-name"] = task_id
+    return request
+
+
 def answer(response: httpx.Response) -> dict[str, Any]:
     """Return the JSON-RPC message of a plain or streamed answer."""
     text = response.text

@@ -17,9 +17,7 @@ from pydantic import SecretStr
 from fleet_cli.engines.freeport import free_port
 from fleet_common.auth.keys import KeyFile
 from fleet_common.redis import Redis, create_redis
-from fleet_common.testing.wire import answer, modern
-
-PREFIX = "io.modelcontextprotocol"
+from fleet_common.testing.wire import about_task, answer
 
 
 @pytest.fixture
@@ -31,10 +29,8 @@ async def redis(redis_url: str) -> AsyncGenerator[Redis]:
 
 async def ask(url: str, key: str, method: str, task_id: str) -> dict[str, Any]:
     """Return the error or result of a raw `tasks/*` request."""
-    request = modern(method, taskId=task_id, inputResponses={})
-    capabilities = request["json"]["params"]["_meta"][f"{PREFIX}/clientCapabilities"]
-    capabilities["extensions"] = {f"{PREFIX}/tasks": {}}
-    headers = {"authorization": f"Bearer {key}", "mcp-name": task_id} | request["headers"]
+    request = about_task(method, task_id)
+    headers = {"authorization": f"Bearer {key}"} | request["headers"]
     async with httpx.AsyncClient() as client:
         response = await client.post(f"{url}/mcp", json=request["json"], headers=headers)
     message = answer(response)

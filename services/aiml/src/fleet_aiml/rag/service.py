@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Protocol
 from weakref import WeakValueDictionary
 
@@ -34,6 +35,7 @@ from fleet_aiml.rag.models import (
     Sparse,
     Where,
 )
+from fleet_aiml.rag.progress import Progress, Report, nobody_asks
 from fleet_aiml.rag.store import VectorStore
 from fleet_common.errors import InvalidInput, PayloadTooLarge
 
@@ -110,6 +112,7 @@ class Rag:
         *,
         chunking: Chunking,
         on_conflict: OnConflict = "replace",
+        report: Report = nobody_asks,
     ) -> Ingested:
         """Index documents and return what changed.
 
@@ -124,11 +127,15 @@ class Rag:
         _check(documents)
         await self._store.ensure_collection(collection, self.spec)
         written = []
-        for document in documents:
+        progress = Progress(documents, report)
+        for number, document in enumerate(documents, 1):
             place = Where(tenant, document=document.key)
             # Two ingests of one document at once would each remove the other's passages as stale.
             async with self._document_lock(collection, place):
-                change = await self._replace(collection, place, document, chunking, on_conflict)
+                step = partial(progress.step, number)
+                change = await self._replace(
+                    collection, place, document, chunking, on_conflict=on_conflict, step=step
+                )
             if change is not None:
                 written.append(change)
         return Ingested(
@@ -202,7 +209,9 @@ class Rag:
         place: Where,
         document: Document,
         chunking: Chunking,
+        *,
         on_conflict: OnConflict,
+        step: Callable[[int, int], Awaitable[None]],
     ) -> _Written | None:
         """Write a document's passages, then remove the ones it no longer has: it is never missing.
 
@@ -217,6 +226,7 @@ class Rag:
         for begin in range(0, len(passages), _SLICE):
             part = passages[begin : begin + _SLICE]
             await self._store.upsert(collection, await self._points(part, known))
+            await step(begin + len(part), len(passages))
         kept = frozenset(passage.id for passage in passages)
         if stale := known.keys() - kept:
             await self._store.delete_by_filter(collection, replace(place, except_ids=kept))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
+from fastmcp import Context
+from fastmcp.dependencies import CurrentContext
 from fastmcp.tools import ToolResult, tool
 from mcp_types import ToolAnnotations
 from pydantic import Field
@@ -45,6 +47,7 @@ _COLUMNS = (
     title="Index documents",
     meta=touches(),
     tags={"rag"},
+    task=True,
     timeout=_INGEST_TIMEOUT_S,
     annotations=ToolAnnotations(
         read_only_hint=False, destructive_hint=False, idempotent_hint=True, open_world_hint=False
@@ -73,6 +76,7 @@ async def rag_ingest(
     ] = "replace",
     principal: Principal = CurrentPrincipal(),
     rag: Rag = get_rag,
+    ctx: Context = CurrentContext(),
 ) -> Ingested:
     """Make documents findable by rag_search. Returns how many documents and passages were written.
 
@@ -80,7 +84,12 @@ async def rag_ingest(
     and a call that was cut off continues where it stopped.
     """
     return await rag.ingest(
-        principal.tenant, collection, documents, chunking=chunking, on_conflict=on_conflict
+        principal.tenant,
+        collection,
+        documents,
+        chunking=chunking,
+        on_conflict=on_conflict,
+        report=ctx.report_progress,
     )
 
 

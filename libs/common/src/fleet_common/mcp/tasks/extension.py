@@ -34,11 +34,11 @@ from redis.exceptions import ConnectionError as ConnectionFailed
 from structlog.contextvars import get_contextvars
 
 from fleet_common.auth import Principal
-from fleet_common.auth.keys import KeyFile
 from fleet_common.errors import Unauthenticated, Unavailable
 from fleet_common.logs import current_traceparent
 from fleet_common.mcp.approval import approved_plan
 from fleet_common.mcp.identity import acting_as_token, caller
+from fleet_common.mcp.runtime import Runtime
 from fleet_common.mcp.tasks.submission import new_task_id, submit
 from fleet_common.mcp.tasks.worker import TaskWorker
 from fleet_common.redis import REDIS_AWAY
@@ -58,21 +58,20 @@ class FleetTasks(TasksExtension):
     """Offers the `task=` tools of one server as tasks on one Redis queue.
 
     Args:
-        service: name of the queue, and the start of every task id.
+        runtime: whose service names the queue, and begins every task id.
         url: the Redis that all replicas and workers share.
         settings: how much is worked at once, for how long, and whether in this process at all.
         local: the caller when there is no HTTP request.
     """
 
     def __init__(
-        self, service: str, url: str, settings: ServiceSettings, local: Principal | None
+        self, runtime: Runtime, url: str, settings: ServiceSettings, local: Principal | None
     ) -> None:
         super().__init__(url=url)
         is_docket_available()  # FastMCP looks on the disk and remembers: not in the first task's event loop
-        self._service = service
+        self._service = runtime.service
         self._local = local
-        keys = KeyFile(settings.keys_file) if settings.keys_file else None
-        self._worker = TaskWorker(service, url, settings, keys)
+        self._worker = TaskWorker(runtime, url, settings)
 
     async def intercept_tool_call(
         self,
@@ -122,7 +121,11 @@ class FleetTasks(TasksExtension):
     async def _submit(self, tool: Tool, arguments: dict[str, Any]) -> ToolCallOutcome:
         principal = self._require_caller()
         stored = TaskCaller(
-            principal, get_contextvars().get("request_id"), current_traceparent(), approved_plan()
+            principal,
+            time.time(),
+            get_contextvars().get("request_id"),
+            current_traceparent(),
+            approved_plan(),
         )
         task_id = new_task_id(self._service)
         try:

@@ -33,6 +33,7 @@ from fleet_common.errors import FleetError, InternalError, NotFound
 from fleet_common.logs import request_context
 from fleet_common.mcp.identity import acting_as_token
 from fleet_common.mcp.middleware import error_result
+from fleet_common.mcp.runtime import Runtime
 from fleet_common.mcp.tasks.submission import caller_key
 from fleet_common.settings import ServiceSettings
 from fleet_common.tasks import RunningTask, TaskCaller, queue_name
@@ -51,12 +52,11 @@ logging.getLogger("docket").setLevel(logging.WARNING)
 class TaskWorker:
     """One connection to a service's queue, and what runs its tasks."""
 
-    def __init__(
-        self, service: str, url: str, settings: ServiceSettings, keys: KeyFile | None
-    ) -> None:
-        self.docket = Docket(queue_name(service), url, execution_ttl=_KEPT)
+    def __init__(self, runtime: Runtime, url: str, settings: ServiceSettings) -> None:
+        self.docket = Docket(queue_name(runtime.service), url, execution_ttl=_KEPT)
         self._settings = settings
-        self._keys = keys
+        self._keys = KeyFile(settings.keys_file) if settings.keys_file else None
+        self._oauth = runtime.oauth
 
     @asynccontextmanager
     async def opened(self, server: FastMCP[Any], tools: Iterable[Tool]) -> AsyncGenerator[None]:
@@ -124,7 +124,7 @@ class TaskWorker:
         parts = parse_task_key(current_execution.get().key)
         owner, task_id = parts["task_scope"], parts["client_task_id"]
         stored = await self._caller(owner, task_id)
-        principal = await anyio.to_thread.run_sync(still_allowed, stored.principal, self._keys)
+        principal = await anyio.to_thread.run_sync(still_allowed, stored, self._keys, self._oauth)
         arguments = await load_task_args(self.docket, owner, task_id)
         register_task_server(task_id, server)  # where the tool's Context and dependencies come from
         task = RunningTask(task_id, self._settings.tasks_timeout_s, stored.plan)
