@@ -16,6 +16,7 @@ from fastmcp.prompts import prompt
 from fastmcp.resources import resource
 from fastmcp.tools import tool
 from mcp_types import ToolAnnotations
+from pydantic import SecretStr
 
 from fleet_common.auth import Principal
 from fleet_common.auth.internal import generate_keypair
@@ -34,6 +35,7 @@ READS = ToolAnnotations(read_only_hint=True)
 class Events:
     started: asyncio.Event = field(default_factory=asyncio.Event)
     cancelled: asyncio.Event = field(default_factory=asyncio.Event)
+    may_end: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 @tool(annotations=READS)
@@ -72,6 +74,14 @@ async def gh_progress(ctx: Context) -> str:
 async def rag_big(size: int) -> str:
     """Return a large text."""
     return "x" * size
+
+
+@tool(annotations=READS, task=True)
+async def rag_slow(events: Events = CurrentDeps()) -> str:
+    """Run as a task, until the test says so."""
+    events.started.set()
+    await events.may_end.wait()
+    return "done"
 
 
 @resource("crm://schema/{kind}")
@@ -133,7 +143,15 @@ def keys(tmp_path: Path) -> KeyFile:
 
 
 @pytest.fixture
-async def fleet(tmp_path: Path, keypair: tuple[Path, Path], keys: KeyFile) -> AsyncGenerator[Fleet]:
+def services_redis() -> str | None:
+    """The Redis of the services; tests of what needs one replace it."""
+    return None
+
+
+@pytest.fixture
+async def fleet(
+    tmp_path: Path, keypair: tuple[Path, Path], keys: KeyFile, services_redis: str | None
+) -> AsyncGenerator[Fleet]:
     private, public = keypair
     events = Events()
 
@@ -145,7 +163,7 @@ async def fleet(tmp_path: Path, keypair: tuple[Path, Path], keys: KeyFile) -> As
         small("data", crm_echo, crm_write, crm_sleep, resources=(crm_schema,),
               prompts=(pipeline_review,), complete=lambda _r, _a, _c: ["contact", "company"]),
         small("devops", gh_progress),
-        small("aiml", rag_big),
+        small("aiml", rag_big, *([rag_slow] if services_redis else [])),
     ]  # fmt: skip
     keys_file = tmp_path / "keys.json"
     key = await asyncio.to_thread(keys.create, name="v", roles=["viewer"], tenant="demo")
@@ -156,7 +174,11 @@ async def fleet(tmp_path: Path, keypair: tuple[Path, Path], keys: KeyFile) -> As
         services = {}
         for service in declared:
             one = Service(**{**vars(service), "open_deps": shared})
-            settings = ServiceSettings(keys_file=empty, internal_public_key_file=public)
+            settings = ServiceSettings(
+                keys_file=empty,
+                internal_public_key_file=public,
+                redis_url=SecretStr(services_redis) if services_redis else None,
+            )
             services[service.name] = await stack.enter_async_context(AsyncExitStack())
             app = await asyncio.to_thread(create_app, one, settings)
             urls[service.name] = await services[service.name].enter_async_context(serving(app))

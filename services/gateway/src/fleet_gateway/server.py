@@ -38,6 +38,7 @@ from fleet_gateway.registry.service import Registry
 from fleet_gateway.routing.client import Forwarder
 from fleet_gateway.routing.nesting import Nesting
 from fleet_gateway.routing.service import Router, Straight
+from fleet_gateway.routing.tasks import TaskCapability
 from fleet_gateway.settings import Settings
 from fleet_gateway.status.tools import fleet_status
 from fleet_gateway.toolsets.tools import fleet_call_tool, fleet_find_tools
@@ -128,7 +129,9 @@ def create_gateway(
     parts = _connect(settings, run)
     forwarder, registry = parts.forwarder, parts.registry
     shared = replace(service, open_deps=lambda _settings, _runtime: parts.opened())
-    local = mcp_transport(create_server(shared, settings, runtime=run))
+    server = create_server(shared, settings, runtime=run)
+    server.add_extension(TaskCapability())
+    local = mcp_transport(server)
     own = AtPath(local, MCP_PATH)
     parts.lists.lead_with(service.name, OwnLists(own))
     router = Router(own, registry, forwarder, ListMerger(own, parts.lists))

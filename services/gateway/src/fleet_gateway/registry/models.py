@@ -11,7 +11,7 @@ from fleet_gateway.routing.models import LISTS, Envelope, of_body
 
 _READS = frozenset(
     {*LISTS, "prompts/get", "resources/read", "completion/complete", "server/discover"}
-    | {"initialize", "ping", "tasks/get"}
+    | {"initialize", "ping", "tasks/get", "tasks/cancel"}
 )
 
 

@@ -13,6 +13,8 @@ LISTS = {
     "resources/templates/list": "resourceTemplates",
 }
 """Methods whose answers are merged, and the key of the rows in their results."""
+TASKS = frozenset({"tasks/get", "tasks/update", "tasks/cancel"})
+"""Methods about a task; its id begins with the service that has it, as in `aiml.Zk3…`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +23,7 @@ class Envelope:
 
     Attributes:
         method: such as `tools/call`.
-        name: tool or prompt name, or resource URI; empty when the method has none.
+        name: tool or prompt name, resource URI or task id; empty when the method has none.
     """
 
     method: str
@@ -52,7 +54,7 @@ def of_body(message: Any) -> Envelope:
 def _name(params: dict[str, Any]) -> str:
     reference = params.get("ref")  # completion/complete names a prompt or a template
     for holder in (params, reference if isinstance(reference, dict) else {}):
-        for key in ("name", "uri"):
+        for key in ("name", "uri", "taskId"):
             if isinstance(holder.get(key), str):
                 return str(holder[key])
     return ""

@@ -20,7 +20,7 @@ from fleet_common.tracing import describe
 from fleet_gateway.lists.service import ListMerger
 from fleet_gateway.registry.service import Registry
 from fleet_gateway.routing.client import Forwarder
-from fleet_gateway.routing.models import LISTS, Envelope, of_body, of_headers
+from fleet_gateway.routing.models import LISTS, TASKS, Envelope, of_body, of_headers
 from fleet_gateway.toolsets.models import CALL, Toolset, of_query
 
 _STALE_S = 1.0  # an unknown name makes the gateway look again, but no more often than this
@@ -73,6 +73,9 @@ class Router:
             await self._forwarder.forward(owner, principal, scope, receive, send)
 
     async def _owner(self, envelope: Envelope, toolset: Toolset) -> str | None:
+        if envelope.method in TASKS:
+            service = envelope.name.partition(".")[0]
+            return service if service in self._registry.catalogue.services else None
         if envelope.method not in _OWNED or envelope.name.startswith("fleet_"):
             return None
         if envelope.method == "tools/call" and not toolset.has(envelope.name):
