@@ -8,10 +8,14 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from bench import calls, overload
+from bench import audit, calls, overload
 from bench.report import Report
 
-BENCHMARKS: dict[str, Callable[[], Report]] = {"calls": calls.run, "overload": overload.run}
+BENCHMARKS: dict[str, Callable[[], Report]] = {
+    "calls": calls.run,
+    "overload": overload.run,
+    "audit": audit.run,
+}
 README = Path(__file__).parent / "README.md"
 
 

@@ -3,7 +3,7 @@
 In process: the ASGI app is called directly, so that no client and no kernel is measured. Each call is a
 2026-07-28 `tools/call` of an echo. The contenders take turns in batches, at all numbers of tools, and the best
 batch of each counts, because noise on a shared machine only ever adds. Ours authenticates a fleet key, applies
-policy and admission, counts, and writes the audit line to the null device.
+policy and admission, counts, writes its audit record to a file and its log line to the null device.
 """
 
 from __future__ import annotations
@@ -99,7 +99,10 @@ def ours(tools: int, folder: Path) -> Contender:
         open_deps=_nothing,
         tools=tuple(echo(number) for number in range(tools)),
     )
-    return Contender(create_app(service, ServiceSettings(keys_file=path)), key)
+    settings = ServiceSettings(
+        keys_file=path, audit_sink="file", audit_file=folder / f"audit-{tools}.jsonl"
+    )
+    return Contender(create_app(service, settings), key)
 
 
 @asynccontextmanager
@@ -209,7 +212,7 @@ def _table(measured: dict[int, dict[str, float]]) -> str:
         "floor": "JSON-RPC echo on bare Starlette (the floor)",
         "bare": "FastMCP with the schema shim, nothing on",
         "stock": "FastMCP as it ships, nothing on",
-        "ours": "**ours**: key, policy, admission, audit line, metrics",
+        "ours": "**ours**: key, policy, admission, audit record, metrics",
     }
     heading = " | ".join(f"{tools} tool{'s' * (tools > 1)}" for tools in measured)
     lines = [f"| CPU per call, µs | {heading} |", "|---|" + "---|" * len(measured)]

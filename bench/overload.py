@@ -91,9 +91,15 @@ def serve(kind: str, port: int, keys: Path) -> None:
             open_deps=_nothing,
             tools=(work_tool(),),
         )
-        app = create_app(
-            service, ServiceSettings(keys_file=keys, slots=SLOTS, queue=64, queue_wait_s=WAIT_S)
+        settings = ServiceSettings(
+            keys_file=keys,
+            slots=SLOTS,
+            queue=64,
+            queue_wait_s=WAIT_S,
+            audit_sink="file",
+            audit_file=keys.with_name("audit.jsonl"),
         )
+        app = create_app(service, settings)
     else:
         server: FastMCP[Any] = FastMCP("bare")
         skip_hidden_list(server, [server.add_tool(work_tool())])

@@ -73,4 +73,4 @@ class AuditEvent:
 
 def timestamp(moment: datetime) -> str:
     """Return a moment as records write it: UTC, microseconds, sortable as text."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return f"{moment.astimezone(UTC).isoformat(timespec='microseconds')[:-6]}Z"
