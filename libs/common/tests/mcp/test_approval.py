@@ -26,6 +26,7 @@ from pydantic import BaseModel
 from fleet_cli.engines.freeport import free_port
 from fleet_common.approvals import Approver, Plan, needs_approval
 from fleet_common.approvals.desk import Desk
+from fleet_common.audit import AuditLog
 from fleet_common.auth import Principal
 from fleet_common.auth.keys import KeyFile
 from fleet_common.errors import NotFound, PermissionDenied
@@ -34,8 +35,10 @@ from fleet_common.mcp.app import create_app
 from fleet_common.mcp.middleware import ERROR_META
 from fleet_common.mcp.server import create_server
 from fleet_common.policy import BUILT_IN, ApprovalRule, Grant, PolicyFile
+from fleet_common.redis import create_redis
 from fleet_common.settings import ServiceSettings
 from fleet_common.testing import principal, serving
+from fleet_common.testing.audit import MemorySink
 from fleet_common.testing.wire import answer, modern, text
 
 KEY = "a-key-for-tests-that-seals-approvals-0001"
@@ -93,6 +96,7 @@ class Fleet:
         self.settings = settings
         self.shelf = shelf
         self.caller = caller
+        self.audited = MemorySink()
         assert settings.keys_file is not None
         keys = KeyFile(settings.keys_file)
         self.key, self.other_key = (
@@ -119,7 +123,11 @@ class Fleet:
         """Return an in-memory client of a fresh replica; `says` answers its questions."""
         settings = self.settings.model_copy(update=changed)
         policy = BUILT_IN.model_copy(update={"approvals": tuple(rules)})
-        runtime = replace(Runtime.create("data", "1", settings), policy=PolicyFile.fixed(policy))
+        runtime = replace(
+            Runtime.create("data", "1", settings),
+            policy=PolicyFile.fixed(policy),
+            audit=AuditLog(self.audited, service="data"),
+        )
         server = create_server(
             self.service, settings, runtime=runtime, local_principal=caller or self.caller
         )
@@ -139,10 +147,16 @@ class Fleet:
     @asynccontextmanager
     async def desk(self) -> AsyncGenerator[Desk]:
         """Yield the desk as the gateway has it."""
-        runtime = Runtime.create("gateway", "1", self.settings)
-        async with runtime.opened():
-            assert runtime.approvals.desk is not None
-            yield runtime.approvals.desk
+        assert self.settings.redis_url is not None
+        redis = create_redis(self.settings.redis_url.get_secret_value())
+        try:
+            yield Desk(redis)
+        finally:
+            await redis.aclose(close_connection_pool=True)
+
+    def decisions(self) -> list[tuple[str, str, str]]:
+        """Return what the audit log of the in-memory replicas says was decided: decision, outcome, rule."""
+        return [(each["decision"], each["outcome"], each["rule"]) for each in self.audited.events]
 
     def _open(self, *_: Any) -> AbstractAsyncContextManager[Shelf]:
         return opened(self.shelf)
@@ -616,3 +630,40 @@ async def test_a_policy_can_let_a_tool_go_and_hold_back_another(fleet: Fleet) ->
         assert text(purged) == "purged"
         held = await client.call_tool("fleet_whoami", raise_on_error=False)
     assert facts(held)["code"] == "approval_denied"
+
+
+class TestTheRecords:
+    """Who decided, and how, stands in the audit log before the change does."""
+
+    async def test_a_yes_is_recorded_before_the_change_begins(self, fleet: Fleet) -> None:
+        async with fleet.client("auto", yes) as client:
+            await delete(client)
+        ask, approve, *change = fleet.decisions()
+        assert ask[:2] == ("ask", "input_required")
+        assert approve[:2] == ("approve", "ok")
+        assert approve[2].startswith("round_trip by key:agent, approval ")
+        assert [each[:2] for each in change] == [("allow", "started"), ("allow", "ok")]
+
+    async def test_a_no_is_recorded_and_nothing_begins(self, fleet: Fleet) -> None:
+        async with fleet.client("legacy", no) as client:
+            await delete(client)
+        reject, denied = fleet.decisions()
+        assert (reject[0], reject[2].split()[0]) == ("reject", "elicitation")
+        assert denied[:2] == ("deny", "approval_denied")
+
+    async def test_out_of_band_the_approver_is_named(self, fleet: Fleet) -> None:
+        async with fleet.client() as client:
+            asked = await delete(client)
+            await approve(fleet, asked)
+            await delete(client)
+        id_ = facts(asked)["approval"]["id"]
+        first, second, *_ = fleet.decisions()
+        assert first[:2] == ("ask", "approval_required")
+        assert second[2] == f"out_of_band by key:boss, approval {id_}"
+
+    async def test_two_steps_are_recorded_as_that(self, fleet: Fleet) -> None:
+        async with fleet.client(rules=[TWO_STEP]) as client:
+            token = token_of(await delete(client))
+            await delete(client, confirm_token=token)
+        assert fleet.decisions()[1][2].startswith("two_step by key:agent")
+        assert token.encode() not in b"".join(fleet.audited.lines)

@@ -153,7 +153,7 @@ def create_gateway(
         lifespan=local.router.lifespan_context,
         is_nested=parts.nesting.is_nested,
         routes=[
-            *ApprovalRoutes(run.approvals, run.policy, verify).routes(),
+            *ApprovalRoutes(run.approvals, run.policy, run.audit, verify).routes(),
             *WebhookRoutes(settings.webhook_owners(), forwarder).routes(),
         ],
     )

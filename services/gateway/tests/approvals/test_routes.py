@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncGenerator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -17,10 +17,13 @@ from starlette.applications import Starlette
 from fleet_cli.engines.freeport import free_port
 from fleet_common.approvals import Ask, Plan, Request
 from fleet_common.approvals.desk import Desk
+from fleet_common.audit import AuditLog
+from fleet_common.audit.writer import Pace
 from fleet_common.auth.internal import generate_keypair
 from fleet_common.auth.keys import KeyFile
 from fleet_common.mcp import Runtime
-from fleet_common.testing import serving
+from fleet_common.testing import serving, wait_until
+from fleet_common.testing.audit import MemorySink
 from fleet_gateway.server import SERVICE, create_gateway
 from fleet_gateway.settings import Settings
 
@@ -84,13 +87,20 @@ def keys(settings: Settings) -> tuple[str, str, str, str]:
     file = KeyFile(settings.keys_file)
     boss = file.create(name="boss", roles=["approver"], tenant=tenant).text
     agent = file.create(name="agent", roles=["admin"], tenant=tenant).text
-    stranger = file.create(name="stranger", roles=["approver"], tenant="elsewhere").text
+    stranger = file.create(name="stranger", roles=["approver"], tenant=f"{tenant}-other").text
     return tenant, boss, agent, stranger
 
 
 @pytest.fixture
-def app(settings: Settings) -> Starlette:
-    return create_gateway(SERVICE, settings)
+def sink() -> MemorySink:
+    return MemorySink()
+
+
+@pytest.fixture
+def app(settings: Settings, sink: MemorySink) -> Starlette:
+    audit = AuditLog(sink, service="gateway", pace=Pace(retry_s=0.01))
+    runtime = replace(Runtime.create("gateway", "1", settings), audit=audit)
+    return create_gateway(SERVICE, settings, runtime=runtime)
 
 
 @pytest.fixture
@@ -320,6 +330,45 @@ async def test_who_asked_is_no_second_person(office: Office) -> None:
     refused = await office.decide(request, ticket_in(page), "approved")
     assert refused.status_code == 403
     assert await office.waits(request)
+
+
+@pytest.mark.parametrize(("verdict", "decision"), [("approved", "approve"), ("denied", "reject")])
+async def test_who_decided_is_in_the_audit_log(
+    office: Office, sink: MemorySink, verdict: str, decision: str
+) -> None:
+    request = await office.ask()
+    ticket = ticket_in(await office.look(request, office.boss))
+    await office.decide(request, ticket, verdict)
+
+    async def recorded() -> bool:
+        return len([each for each in sink.events if each["target"] == "crm_delete"]) == 2
+
+    await wait_until(recorded)
+    started, done = (each for each in sink.events if each["target"] == "crm_delete")
+    assert (started["outcome"], done["outcome"]) == ("started", "ok")
+    assert (done["decision"], done["tenant"]) == (decision, office.tenant)
+    assert done["subject"] == f"key:{office.boss.split('_')[1]}"
+    assert done["rule"] == f"approval {request.id} for key:agent"
+
+
+async def test_what_cannot_be_recorded_is_not_decided(office: Office, sink: MemorySink) -> None:
+    request = await office.ask()
+    ticket = ticket_in(await office.look(request, office.boss))
+    sink.fails = True
+    assert (await office.decide(request, ticket, "approved")).status_code == 503
+    assert await office.waits(request)
+
+
+async def test_an_agent_that_tries_to_approve_is_recorded(office: Office, sink: MemorySink) -> None:
+    await office.look(await office.ask(), office.agent)
+
+    async def recorded() -> bool:
+        return "fleet_approve" in sink.targets()
+
+    await wait_until(recorded)
+    (record,) = (each for each in sink.events if each["target"] == "fleet_approve")
+    assert (record["decision"], record["outcome"]) == ("deny", "permission_denied")
+    assert record["subject"] == f"key:{office.agent.split('_')[1]}"
 
 
 @pytest.fixture(params=["none", "away"])

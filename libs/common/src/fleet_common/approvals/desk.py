@@ -144,7 +144,7 @@ class Desk:
 
 def _request(ask: Ask, *, second_person: bool) -> Request:
     return Request(
-        id=ask.binding[:32],
+        id=ask.id,
         nonce=secrets.token_hex(8),
         tenant=ask.tenant,
         subject=ask.subject,

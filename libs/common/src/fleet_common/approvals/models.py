@@ -67,6 +67,11 @@ class Ask:
         version = self.plan.object_version
         return digest_of([self.tenant, self.subject, self.tool, self.arguments_sha256, version])
 
+    @property
+    def id(self) -> str:
+        """Return what people and records call it: the beginning of the binding."""
+        return self.binding[:32]
+
     def message(self) -> str:
         """Return the question as a client shows it; the model that made the call has no word in it."""
         return "\n".join(

@@ -18,21 +18,22 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import mcp_types
-import structlog
 from fastmcp import Context
 from fastmcp.dependencies import Depends
 from fastmcp.server.middleware import MiddlewareContext
 from fastmcp.tools import InputRequiredToolResult, Tool
 from mcp import MCPError
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
+from structlog.contextvars import get_contextvars
 
 from fleet_common.approvals import Approvals, Ask, Plan
 from fleet_common.approvals.models import LIFETIME
 from fleet_common.approvals.planning import Planner
 from fleet_common.approvals.rules import Confirmation, confirmation_for
+from fleet_common.audit import AuditEvent, AuditLog
 from fleet_common.auth import Principal
 from fleet_common.deadline import deadline
 from fleet_common.errors import (
@@ -44,8 +45,6 @@ from fleet_common.errors import (
 )
 from fleet_common.policy import Grant, PolicyFile, Role
 from fleet_common.tasks import running_task
-
-log = structlog.get_logger()
 
 CONFIRM_ARGUMENT = "confirm_token"
 _QUESTION = "approval"
@@ -100,8 +99,9 @@ class Admitted:
 class ApprovalGate:
     """See the module."""
 
-    def __init__(self, approvals: Approvals, policy: PolicyFile) -> None:
+    def __init__(self, approvals: Approvals, policy: PolicyFile, audit: AuditLog) -> None:
         self._approvals = approvals
+        self._audit = audit
         self._policy = policy
 
     async def admit(
@@ -140,7 +140,7 @@ class ApprovalGate:
             if need.confirm != "two_step" or need.second_person:
                 raise ApprovalInvalid(f"{ask.tool} takes no {CONFIRM_ARGUMENT} here")
             await self._approvals.seals.redeem(token, ask, "two_step")
-            _note("approved", ask, "two_step", ask.subject)
+            self._record("approve", ask, "two_step", ask.subject)
             return None
         if not need.second_person and _can_be_asked(ctx):
             if ctx.session.protocol_version in MODERN_PROTOCOL_VERSIONS:
@@ -165,7 +165,7 @@ class ApprovalGate:
             return InputRequiredToolResult(question)
         # First of all, so that no answer, a no included, can be exchanged for another one.
         await self._approvals.seals.redeem(ctx.request_state, ask, "answer")
-        _decided(ask, (ctx.input_responses or {}).get(_QUESTION), "round_trip")
+        self._decide(ask, (ctx.input_responses or {}).get(_QUESTION), "round_trip")
         return None
 
     async def _ask_back(self, ctx: Context, ask: Ask) -> None:
@@ -176,7 +176,7 @@ class ApprovalGate:
             raise DeadlineExceeded(f"nobody answered the question in {_LIFE_S:g} s") from None
         except MCPError as exc:
             raise ApprovalDenied("the client did not show the question to anybody") from exc
-        _decided(ask, answer, "elicitation")
+        self._decide(ask, answer, "elicitation")
 
     async def _ask_elsewhere(self, ask: Ask, need: Confirmation) -> None:
         desk = self._approvals.desk
@@ -187,7 +187,7 @@ class ApprovalGate:
             )
         claim = await desk.claim(ask, second_person=need.second_person)
         if claim.request is None:
-            _note("approved", ask, "out_of_band", claim.approver)
+            self._record("approve", ask, "out_of_band", claim.approver)
             return
         if claim.verdict == "denied":
             raise ApprovalDenied(f"a person said no to this call of {ask.tool}")
@@ -201,6 +201,40 @@ class ApprovalGate:
                 "url": where,
                 "expiresInMs": round(claim.request.remaining_s * 1000),
             },
+        )
+
+    def _decide(self, ask: Ask, answer: object, way: str) -> None:
+        """Return when the person said yes.
+
+        Raises:
+            ApprovalDenied: anything else.
+        """
+        yes = (
+            isinstance(answer, mcp_types.ElicitResult)
+            and answer.action == "accept"
+            and (answer.content or {}).get("approve") is True
+        )
+        self._record("approve" if yes else "reject", ask, way, ask.subject)
+        if not yes:
+            raise ApprovalDenied(f"the user said no to this call of {ask.tool}")
+
+    def _record(
+        self, decision: Literal["approve", "reject"], ask: Ask, way: str, approver: str | None
+    ) -> None:
+        """Record who decided and how; a write commits its own record after this one, so this one is durable too."""
+        bound = get_contextvars()
+        self._audit.append(
+            AuditEvent(
+                action="tool",
+                target=ask.tool,
+                decision=decision,
+                outcome="ok",
+                rule=f"{way} by {approver}, approval {ask.id}",
+                subject=ask.subject,
+                tenant=ask.tenant,
+                request_id=bound.get("request_id"),
+                trace_id=bound.get("trace_id"),
+            )
         )
 
 
@@ -262,23 +296,6 @@ def _can_be_asked(ctx: Context) -> bool:
     return elicitation is not None and (elicitation.form is not None or elicitation.url is None)
 
 
-def _decided(ask: Ask, answer: object, way: str) -> None:
-    """Return when the person said yes.
-
-    Raises:
-        ApprovalDenied: anything else.
-    """
-    if (
-        isinstance(answer, mcp_types.ElicitResult)
-        and answer.action == "accept"
-        and (answer.content or {}).get("approve") is True
-    ):
-        _note("approved", ask, way, ask.subject)
-        return
-    _note("denied", ask, way, ask.subject)
-    raise ApprovalDenied(f"the user said no to this call of {ask.tool}")
-
-
 def _required_token(token: str, ask: Ask) -> ApprovalRequired:
     return ApprovalRequired(
         f"{ask.plan.lines()[0]}: this needs a confirmation",
@@ -288,16 +305,4 @@ def _required_token(token: str, ask: Ask) -> ApprovalRequired:
             "plan": ask.plan.lines(),
             "expiresInMs": round(_LIFE_S * 1000),
         },
-    )
-
-
-def _note(verdict: str, ask: Ask, way: str, approver: str | None) -> None:
-    log.info(
-        "call_approved" if verdict == "approved" else "call_denied",
-        tool=ask.tool,
-        way=way,
-        approver=approver,
-        subject=ask.subject,
-        tenant=ask.tenant,
-        arguments_sha256=ask.arguments_sha256[:16],
     )

@@ -98,7 +98,7 @@ def create_server(
         metrics=run.metrics,
         audit=run.audit,
         local_principal=local_principal,
-        approvals=ApprovalGate(run.approvals, run.policy),
+        approvals=ApprovalGate(run.approvals, run.policy, run.audit),
     )
     server.add_middleware(middleware)
     if service.complete is not None:

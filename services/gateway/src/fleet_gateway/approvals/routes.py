@@ -9,16 +9,18 @@ from __future__ import annotations
 import json
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import parse_qs
 
-import structlog
 from starlette.requests import Request as HttpRequest
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
+from structlog.contextvars import get_contextvars
 
 from fleet_common.approvals import Approvals, Approver, Request, Verdict
 from fleet_common.approvals.desk import Desk
+from fleet_common.audit import AuditEvent, AuditLog
+from fleet_common.audit.events import Decision
 from fleet_common.auth import Principal
 from fleet_common.errors import (
     FleetError,
@@ -26,13 +28,12 @@ from fleet_common.errors import (
     NotConfigured,
     NotFound,
     PayloadTooLarge,
+    PermissionDenied,
     Unauthenticated,
 )
 from fleet_common.policy import PolicyFile
 from fleet_gateway.approvals.page import decided_page, refusal_page, request_page, sign_in_page
 from fleet_gateway.approvals.tickets import Tickets
-
-log = structlog.get_logger()
 
 _MAX_BYTES = 16 * 1024
 _VERDICTS: dict[str, Verdict] = {"approved": "approved", "denied": "denied"}
@@ -47,6 +48,7 @@ class ApprovalRoutes:
 
     approvals: Approvals
     policy: PolicyFile
+    audit: AuditLog
     verify: Verify
 
     def routes(self) -> list[Route]:
@@ -107,7 +109,12 @@ class ApprovalRoutes:
         principal = await self.verify(credential) if credential else None
         if principal is None:
             raise Unauthenticated("approving needs a valid fleet key or access token")
-        return Approver.of(principal, self.policy.current)
+        try:
+            return Approver.of(principal, self.policy.current)
+        except PermissionDenied as error:
+            who = (principal.tenant, principal.subject)
+            self.audit.append(_event("fleet_approve", "deny", error.code, error.message, who))
+            raise
 
     async def _found(self, approver: Approver, id_: str) -> Request:
         request = await self._desk().find(approver.tenant, id_)
@@ -123,16 +130,10 @@ class ApprovalRoutes:
             raise InvalidInput("the verdict is `approved` or `denied`")
         if nonce != request.nonce:
             raise NotFound("approval", request.id, hint="Look at it again: it was asked for anew")
+        # The intent is durable first, so that no approval is ever used that nobody gave on record.
+        await self.audit.commit(_decision(request, approver, chosen, "started"))
         await self._desk().decide(request, approver, chosen)
-        log.info(
-            "approval_decided",
-            verdict=chosen,
-            approver=approver.subject,
-            subject=request.subject,
-            tenant=request.tenant,
-            tool=request.tool,
-            approval=request.id,
-        )
+        self.audit.append(_decision(request, approver, chosen, "ok"))
         return chosen
 
     def _desk(self) -> Desk:
@@ -142,6 +143,30 @@ class ApprovalRoutes:
 
     def _tickets(self) -> Tickets:
         return Tickets(self.approvals.key)
+
+
+def _decision(request: Request, approver: Approver, verdict: Verdict, outcome: str) -> AuditEvent:
+    decision: Literal["approve", "reject"] = "approve" if verdict == "approved" else "reject"
+    rule = f"approval {request.id} for {request.subject}"
+    who = (approver.tenant, approver.subject)
+    return _event(request.tool, decision, outcome, rule, who)
+
+
+def _event(
+    target: str, decision: Decision, outcome: str, rule: str, who: tuple[str, str]
+) -> AuditEvent:
+    bound = get_contextvars()
+    return AuditEvent(
+        action="tool",
+        target=target,
+        decision=decision,
+        outcome=outcome,
+        rule=rule,
+        tenant=who[0],
+        subject=who[1],
+        request_id=bound.get("request_id"),
+        trace_id=bound.get("trace_id"),
+    )
 
 
 def _bearer(http: HttpRequest) -> str:
