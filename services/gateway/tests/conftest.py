@@ -149,8 +149,18 @@ def services_redis() -> str | None:
 
 
 @pytest.fixture
+def gateway_settings() -> dict[str, Any]:
+    """What a test module tells its gateway besides; replace it there."""
+    return {}
+
+
+@pytest.fixture
 async def fleet(
-    tmp_path: Path, keypair: tuple[Path, Path], keys: KeyFile, services_redis: str | None
+    tmp_path: Path,
+    keypair: tuple[Path, Path],
+    keys: KeyFile,
+    services_redis: str | None,
+    gateway_settings: dict[str, Any],
 ) -> AsyncGenerator[Fleet]:
     private, public = keypair
     events = Events()
@@ -187,6 +197,7 @@ async def fleet(
             internal_private_key_file=private,
             refresh_s=0.2,
             services=tuple(f"{name}={url}" for name, url in urls.items()),
+            **gateway_settings,
         )
         app = await asyncio.to_thread(create_gateway, SERVICE, config)
         url = await stack.enter_async_context(serving(app))
