@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,8 @@ from fleet_cli.errors import BadInput
 
 KEY = "fleet_ab12cd34_secret"
 URL = "http://127.0.0.1:8080/mcp"
+KEY_URL = "http://127.0.0.1:8080/key/mcp"
+HOSTED = {"claude", "chatgpt"}
 
 
 @pytest.fixture
@@ -26,7 +29,7 @@ def test_claude_code_names_the_type_and_reads_the_key_from_the_environment(
 
     assert server == {
         "type": "http",
-        "url": URL,
+        "url": KEY_URL,
         "headers": {"Authorization": "Bearer ${FLEET_KEY}"},
     }
 
@@ -34,7 +37,7 @@ def test_claude_code_names_the_type_and_reads_the_key_from_the_environment(
 def test_cursor_reads_the_key_from_the_environment(endpoint: Endpoint) -> None:
     server = json.loads(config_for("cursor", endpoint).text)["mcpServers"]["fleet"]
 
-    assert server == {"url": URL, "headers": {"Authorization": "Bearer ${env:FLEET_KEY}"}}
+    assert server == {"url": KEY_URL, "headers": {"Authorization": "Bearer ${env:FLEET_KEY}"}}
 
 
 def test_vscode_asks_for_the_key(endpoint: Endpoint) -> None:
@@ -79,10 +82,25 @@ def test_the_inspector_gets_one_command(endpoint: Endpoint) -> None:
     assert "$FLEET_KEY" in text
 
 
-@pytest.mark.parametrize("client", [name for name in CLIENTS if name != "json"])
+@pytest.mark.parametrize("client", sorted(set(CLIENTS) - {"json"} - HOSTED))
 def test_only_plain_json_holds_the_key_itself(endpoint: Endpoint, client: str) -> None:
     assert KEY not in config_for(client, endpoint).text
     assert KEY in config_for("json", endpoint).text
+
+
+@pytest.mark.parametrize("client", sorted(HOSTED))
+def test_a_hosted_client_gets_the_public_url(endpoint: Endpoint, client: str) -> None:
+    public = replace(endpoint, public_url="https://mcp.example.com/")
+
+    assert config_for(client, public).text == "https://mcp.example.com/mcp"
+
+
+@pytest.mark.parametrize("client", sorted(HOSTED))
+def test_a_hosted_client_cannot_reach_a_laptop(endpoint: Endpoint, client: str) -> None:
+    with pytest.raises(BadInput) as refusal:
+        config_for(client, endpoint)
+
+    assert "FLEET_GATEWAY_PUBLIC_URL" in str(refusal.value.hint)
 
 
 def test_an_unknown_client_is_answered_with_the_known_ones(endpoint: Endpoint) -> None:

@@ -154,7 +154,9 @@ def logs(here: Here, service: str | None, *, follows: bool, lines: int) -> None:
 def connect(here: Here, client: str, service: str, *, write: bool) -> None:
     """Print the configuration that a client needs."""
     name = "fleet" if service == "gateway" else f"fleet-{service}"
-    endpoint = Endpoint(name, service, here.ports().url(service), here.key(), here.state.project)
+    public_url = os.environ.get(f"FLEET_{service.upper()}_PUBLIC_URL")
+    url, key = here.ports().url(service), here.key()
+    endpoint = Endpoint(name, service, url, key, here.state.project, public_url)
     config = config_for(client, endpoint)
     click.echo(config.text)
     if write:

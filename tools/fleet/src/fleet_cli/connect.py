@@ -28,6 +28,7 @@ class Endpoint:
     Attributes:
         name: how the client lists the server, such as "fleet" or "fleet-data".
         service: the service behind the URL; "gateway" for all of them.
+        public_url: base URL that clients on other networks use; None when there is none.
     """
 
     name: str
@@ -35,6 +36,12 @@ class Endpoint:
     url: str
     key: str = field(repr=False)
     project: Path
+    public_url: str | None = None
+
+    @property
+    def key_url(self) -> str:
+        """Return the door for keys only, which knows no OAuth."""
+        return f"{self.url.removesuffix('/mcp')}/key/mcp"
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,10 +101,13 @@ def as_json(value: Any) -> str:
 
 
 def claude_code(endpoint: Endpoint, *, key: str | None = None) -> ClientConfig:
-    """Return `.mcp.json`: `type` is required, and `${VAR}` is read from the environment."""
+    """Return `.mcp.json`: `type` is required, and `${VAR}` is read from the environment.
+
+    The door for keys: Claude Code looks for OAuth even when it has a header to send.
+    """
     server = {
         "type": "http",
-        "url": endpoint.url,
+        "url": endpoint.key_url,
         "headers": _bearer(key or f"${{{KEY_VARIABLE}}}"),
     }
     return _json_file({"mcpServers": {endpoint.name: server}}, endpoint.project / ".mcp.json")
@@ -122,7 +132,8 @@ def _claude_desktop(endpoint: Endpoint) -> ClientConfig:
 
 
 def _cursor(endpoint: Endpoint) -> ClientConfig:
-    server = {"url": endpoint.url, "headers": _bearer(f"${{env:{KEY_VARIABLE}}}")}
+    # The door for keys: Cursor leaves its headers out where it finds OAuth.
+    server = {"url": endpoint.key_url, "headers": _bearer(f"${{env:{KEY_VARIABLE}}}")}
     path = endpoint.project / ".cursor" / "mcp.json"
     return _json_file({"mcpServers": {endpoint.name: server}}, path)
 
@@ -180,6 +191,24 @@ print(response.output_text)'''
     )
 
 
+def _hosted(name: str, where: str) -> Callable[[Endpoint], ClientConfig]:
+    """Return the configuration of a client that comes from its vendor's network and signs in with OAuth."""
+
+    def config(endpoint: Endpoint) -> ClientConfig:
+        if endpoint.public_url is None:
+            prefix = f"FLEET_{endpoint.service.upper()}"
+            raise BadInput(
+                f"{name} needs a public HTTPS URL with OAuth",
+                hint=f"Set {prefix}_PUBLIC_URL and {prefix}_OAUTH_ISSUER; docs/connecting-clients.md says how.",
+            )
+        return ClientConfig(
+            f"{endpoint.public_url.rstrip('/')}/mcp",
+            note=f"Paste it under {where} and choose OAuth: {name} finds the rest and asks you to sign in.",
+        )
+
+    return config
+
+
 def _inspector(endpoint: Endpoint) -> ClientConfig:
     command = (
         f"npx @modelcontextprotocol/inspector --cli {shlex.quote(endpoint.url)} --transport http "
@@ -196,6 +225,8 @@ def _plain_json(endpoint: Endpoint) -> ClientConfig:
 CLIENTS: dict[str, Callable[[Endpoint], ClientConfig]] = {
     "claude-code": claude_code,
     "claude-desktop": _claude_desktop,
+    "claude": _hosted("Claude", "Settings > Connectors > Add custom connector"),
+    "chatgpt": _hosted("ChatGPT", "Settings > Connectors, in developer mode"),
     "cursor": _cursor,
     "vscode": _vscode,
     "codex": _codex,
