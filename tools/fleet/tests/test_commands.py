@@ -140,7 +140,7 @@ def test_connect_prints_only_the_config_on_stdout(fleet: Fleet, state: State) ->
     result = fleet("connect", "claude-code")
 
     server = json.loads(result.stdout)["mcpServers"]["fleet"]
-    assert server["url"] == "http://127.0.0.1:8080/mcp"
+    assert server["url"] == "http://127.0.0.1:8080/key/mcp"
     assert f"export FLEET_KEY={key}" in result.stderr
 
 

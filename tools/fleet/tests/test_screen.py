@@ -53,7 +53,7 @@ def test_the_config_is_json_as_it_stands(shown: str) -> None:
     server = json.loads(shown[start:end])["mcpServers"]["fleet"]
 
     assert server["type"] == "http"
-    assert server["url"] == "http://127.0.0.1:8080/mcp"
+    assert server["url"] == "http://127.0.0.1:8080/key/mcp"
     assert server["headers"] == {"Authorization": f"Bearer {KEY}"}
 
 
