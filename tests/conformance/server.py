@@ -1,6 +1,6 @@
 """What the official conformance suite wants of a server, built with the fleet's own app factory.
 
-    python tests/conformance/server.py --port 8101
+    python tests/conformance/server.py --port 8101 --redis-url redis://127.0.0.1:6379/0
 
 Every caller is let in, because the suite cannot send a key. Names, texts and shapes are the suite's.
 """
@@ -22,8 +22,9 @@ from fastmcp.dependencies import CurrentContext
 from fastmcp.prompts import Message, PromptResult, prompt
 from fastmcp.resources import resource
 from fastmcp.tools import Tool, ToolResult, tool
+from fastmcp.utilities.tasks import TaskConfig
 from mcp import MCPError
-from pydantic import Field
+from pydantic import Field, SecretStr
 
 from fleet_common.errors import InvalidInput
 from fleet_common.mcp import Runtime, Service
@@ -356,6 +357,56 @@ async def test_input_required_result_capabilities(
     return ask or "answered"
 
 
+@tool
+async def greet(name: str) -> str:
+    """Greet; never as a task."""
+    return f"Hello, {name}!"
+
+
+@tool(task=True)
+async def slow_compute(seconds: float, label: str = "") -> str:
+    """Take a while."""
+    await asyncio.sleep(seconds)
+    return f"computed {label}"
+
+
+@tool(task=TaskConfig(mode="required"))
+async def failing_job() -> str:
+    """Fail after a while."""
+    await asyncio.sleep(1)
+    raise InvalidInput("This job intentionally fails")
+
+
+@tool(task=True)
+async def protocol_error_job() -> str:
+    """Fail as the protocol, not as the tool."""
+    raise MCPError(mt.INTERNAL_ERROR, "This job intentionally fails in the protocol")
+
+
+@tool(task=True)
+async def confirm_delete(
+    filename: str, ctx: Context = CurrentContext()
+) -> str | mt.InputRequiredResult:
+    """Ask once in the middle."""
+    _, ask = need(ctx, confirm=question(f"Delete {filename}?", "confirm", "boolean"))
+    return ask or f"Deleted {filename}"
+
+
+@tool(task=True)
+async def multi_input(ctx: Context = CurrentContext()) -> str | mt.InputRequiredResult:
+    """Ask two things at once in the middle."""
+    wanted = {"name": question("Your name?", "name"), "color": question("Your color?", "color")}
+    _, ask = need(ctx, **wanted)
+    return ask or "both answered"
+
+
+@tool(task=TaskConfig(mode="required"))
+async def test_tool_with_task(ctx: Context = CurrentContext()) -> str | mt.InputRequiredResult:
+    """Ask for a name, as a task."""
+    answers, ask = need(ctx, user_name=question("What is your name?", "name"))
+    return ask or f"Hello, {answers['user_name'].content['name']}!"
+
+
 @resource("test://static-text", mime_type="text/plain", description="A static text.")
 async def static_text() -> str:
     return "This is the content of the static text resource."
@@ -432,6 +483,7 @@ SERVICE: Service[ServiceSettings, None] = Service(
     open_deps=open_nothing,
     tools=(
         *(fn for fn in _named("test_") if fn not in PROMPTS),
+        *(greet, slow_compute, failing_job, protocol_error_job, confirm_delete, multi_input),
         with_schema(json_schema_2020_12_tool, SCHEMA_2020_12),
     ),
     resources=(static_text, static_binary, watched, template),
@@ -443,8 +495,13 @@ SERVICE: Service[ServiceSettings, None] = Service(
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--port", type=int, default=8101)
-    policy = Path(__file__).with_name("policy.yaml")
-    settings = ServiceSettings(port=parser.parse_args().port, policy_file=policy)
+    parser.add_argument("--redis-url", help="where tasks wait; without one they run inline")
+    given = parser.parse_args()
+    settings = ServiceSettings(
+        port=given.port,
+        policy_file=Path(__file__).with_name("policy.yaml"),
+        redis_url=SecretStr(given.redis_url) if given.redis_url else None,
+    )
     return serve_app(
         create_open_app(SERVICE, settings, principal("everybody")),
         settings,

@@ -21,10 +21,10 @@ pytestmark = [pytest.mark.timeout(400), pytest.mark.xdist_group("conformance")]
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[str]:
+def server(redis_url: str) -> Iterator[str]:
     with socket.create_server(("127.0.0.1", 0)) as sock:
         port = sock.getsockname()[1]
-    words = [sys.executable, str(HERE / "server.py"), "--port", str(port)]
+    words = [sys.executable, str(HERE / "server.py"), "--port", str(port), "--redis-url", redis_url]
     process = subprocess.Popen(words, stderr=subprocess.DEVNULL)
     try:
         ends = time.monotonic() + 60
