@@ -26,6 +26,7 @@ from fleet_cli.run import RunOptions, run_fleet
 from fleet_cli.secrets import DEMO_TENANT, ensure_secrets, read_admin_key, read_approver_key
 from fleet_cli.state import State, find_project
 from fleet_cli.supervisor import read_run
+from fleet_cli.switching import disable, disabled, enable
 from fleet_common.errors import FleetError
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -241,9 +242,8 @@ def stdio(here: Here, service: str) -> NoReturn:
     os.execve(sys.executable, command, environment)  # noqa: S606 - no shell; our own interpreter
 
 
-main.add_command(audit)
-main.add_command(key)
-main.add_command(token)
+for _command in (audit, disable, disabled, enable, key, token):
+    main.add_command(_command)
 
 
 @main.group()
