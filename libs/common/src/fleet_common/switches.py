@@ -20,6 +20,7 @@ import structlog
 
 from fleet_common.audit import AuditEvent, AuditLog
 from fleet_common.auth import Principal
+from fleet_common.background import background
 from fleet_common.errors import Disabled, InvalidInput, Unavailable
 from fleet_common.health import Check, Health
 from fleet_common.metrics import Metrics
@@ -206,12 +207,8 @@ class Switches:
             yield
             return
         await self._look(self._board)
-        async with asyncio.TaskGroup() as group:
-            following = group.create_task(self._follow(self._board), name="switches")
-            try:
-                yield
-            finally:
-                following.cancel()
+        async with background(self._follow(self._board), name="switches"):
+            yield
 
     async def _follow(self, board: Switchboard) -> None:
         while True:

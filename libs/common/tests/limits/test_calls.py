@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -30,9 +32,6 @@ class Desk:
         self.limits = CallLimits.create(
             service, self.policy, None, replicas=1, metrics=self.metrics, health=Health()
         )
-
-    def change(self, **policy: Any) -> None:
-        self.policy._current = Policy.model_validate({"version": 1, **policy})
 
     async def spent(self, who: Principal, name: str = "crm_search", calls: int = 5) -> int:
         """Return how many of some calls were allowed."""
@@ -107,10 +106,14 @@ async def test_what_runs_nothing_costs_a_list_and_not_a_call() -> None:
     assert [await desk.is_allowed(who, "", "tools/list") for _ in range(4)].count(True) == 3
 
 
-async def test_a_changed_policy_holds_from_the_next_call() -> None:
+@pytest.mark.blocking  # reads its file
+async def test_a_changed_policy_holds_from_the_next_call(tmp_path: Path) -> None:
+    path = tmp_path / "policy.yaml"
     desk = Desk(roles={"one": role(calls=SLOW)})
+    desk.policy.path = path
     assert await desk.spent(principal("one")) == 1
-    desk.change(roles={"one": role()})
+    path.write_text(json.dumps({"version": 1, "roles": {"one": role()}}))
+    desk.policy.load()
     assert await desk.spent(principal("one")) == 5
 
 

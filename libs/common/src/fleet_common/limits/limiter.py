@@ -17,6 +17,7 @@ from contextlib import asynccontextmanager
 
 import structlog
 
+from fleet_common.background import background
 from fleet_common.health import Health
 from fleet_common.limits.buckets import Bucket, Plan, Verdict
 from fleet_common.limits.local import LocalBuckets
@@ -70,25 +71,28 @@ class Limiter:
             yield
             return
         await self._try(self._shared)
-        async with self._replicas.counted(), asyncio.TaskGroup() as group:
-            sending = group.create_task(self._send_batches(self._shared), name="limits")
-            try:
+        try:
+            async with (
+                self._replicas.counted(),
+                background(self._send_batches(self._shared), name="limits"),
+            ):
                 yield
-            finally:
-                sending.cancel()
-        self._is_shared = False
-        self._settle_alone()
-        await self._shared.close()
+        finally:
+            await self._shared.close()
 
     async def _send_batches(self, shared: SharedBuckets) -> None:
-        while True:
-            while self._is_shared:
-                await self._arrived.wait()
-                self._arrived.clear()
-                while self._waiting and self._is_shared:
-                    await self._settle(shared)
-            await asyncio.sleep(_TRIAL_EVERY_S)
-            await self._try(shared)
+        try:
+            while True:
+                while self._is_shared:
+                    await self._arrived.wait()
+                    self._arrived.clear()
+                    while self._waiting and self._is_shared:
+                        await self._settle(shared)
+                await asyncio.sleep(_TRIAL_EVERY_S)
+                await self._try(shared)
+        finally:  # nobody may wait for an answer that will not come
+            self._is_shared = False
+            self._settle_alone()
 
     async def _try(self, shared: SharedBuckets) -> None:
         try:

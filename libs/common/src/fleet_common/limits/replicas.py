@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Any
 
+from fleet_common.background import background
 from fleet_common.redis import REDIS_AWAY, Redis
 
 _EVERY_S = 5.0
@@ -41,12 +42,8 @@ class Replicas:
         if self._redis is None:
             yield
             return
-        async with asyncio.TaskGroup() as group:
-            counting = group.create_task(self._keep_counting(self._redis), name="replicas")
-            try:
-                yield
-            finally:
-                counting.cancel()
+        async with background(self._keep_counting(self._redis), name="replicas"):
+            yield
 
     async def _keep_counting(self, redis: Redis) -> None:
         while True:
