@@ -8,7 +8,7 @@ import socket
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 from rich.table import Table
@@ -17,7 +17,8 @@ from fleet_cli.errors import BadInput
 from fleet_cli.ports import SERVICES
 
 if TYPE_CHECKING:
-    from fleet_common.switches import Kind, Switchboard
+    from fleet_cli.__main__ import Here
+    from fleet_common.switches import Kind, Switchboard, Switched
 
 _TIMEOUT_S = 5.0
 
@@ -26,13 +27,12 @@ _name = click.argument("name")
 _reason = click.option("--reason", required=True, help="Why; kept with your name and the time.")
 
 
-# Here and below, Any: the context object is defined in `__main__`, which imports this module.
 @click.command()
 @_kind
 @_name
 @_reason
 @click.pass_obj
-def disable(here: Any, kind: Kind, name: str, reason: str) -> None:
+def disable(here: Here, kind: Kind, name: str, reason: str) -> None:
     """Switch off a tool (a glob), a key (its id), a tenant or a service, in the whole fleet at once."""
     remark = _slip(kind, name)
     asyncio.run(_disable(here.environment().redis_url, kind, name, reason))
@@ -46,7 +46,7 @@ def disable(here: Any, kind: Kind, name: str, reason: str) -> None:
 @_name
 @_reason
 @click.pass_obj
-def enable(here: Any, kind: Kind, name: str, reason: str) -> None:
+def enable(here: Here, kind: Kind, name: str, reason: str) -> None:
     """Switch on again what `fleet disable` switched off."""
     if asyncio.run(_enable(here.environment().redis_url, kind, name, reason)):
         click.echo(f"The {kind} {name} is on again in every process within two seconds.")
@@ -58,7 +58,7 @@ def enable(here: Any, kind: Kind, name: str, reason: str) -> None:
 @click.command()
 @click.option("--history", is_flag=True, help="Everything that was ever switched, off and on.")
 @click.pass_obj
-def disabled(here: Any, *, history: bool) -> None:
+def disabled(here: Here, *, history: bool) -> None:
     """Show what is switched off: by whom, since when and why."""
     table = Table("since", "what", *(["turned"] if history else []), "by", "why", box=None)
     for each in asyncio.run(_read(here.environment().redis_url, history=history)):
@@ -78,7 +78,7 @@ async def _enable(url: str, kind: Kind, name: str, reason: str) -> bool:
         return await board.enable(kind, name, by=_who(), reason=reason)
 
 
-async def _read(url: str, *, history: bool) -> list[Any]:
+async def _read(url: str, *, history: bool) -> list[Switched]:
     async with _board(url) as board:
         return await (board.history() if history else board.disabled())
 
