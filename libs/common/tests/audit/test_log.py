@@ -207,6 +207,28 @@ async def test_an_idle_log_is_anchored_too(sink: Any, event: MakeEvent) -> None:
             await wait_until(lambda: _holds(logged[-1].get("hash") == sink.records[-1]["hash"]))
 
 
+async def test_what_was_counted_is_in_the_log_when_it_closes(sink: Any, event: MakeEvent) -> None:
+    log = log_of(sink)
+    async with log.opened():
+        for _ in range(3):
+            log.tally("alike", lambda: event("shed", decision="shed"))
+    (record,) = sink.events
+    assert (record["target"], record["count"]) == ("shed", 3)
+    assert is_whole(sink)
+
+
+async def test_a_disk_that_never_answers_does_not_hold_up_the_end(
+    sink: Any, event: MakeEvent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fleet_common.audit.log._CLOSE_S", 0.05)
+    with structlog.testing.capture_logs() as logged:
+        async with log_of(sink).opened():
+            sink.gate.clear()
+    sink.gate.set()
+    assert logged[-1]["event"] == "audit_lost"
+    await wait_until(lambda: _holds(not sink.is_open))
+
+
 async def test_an_abandoned_commit_is_still_written(sink: Any, event: MakeEvent) -> None:
     log = log_of(sink)
     async with log.opened():

@@ -31,6 +31,7 @@ class AuditEvent:
         arguments: digest of the arguments, keyed with the audit key, if there is one; never the arguments themselves.
         versions: versions of the objects that were changed, by name.
         captured: masked arguments and results, where the operator asked for them.
+        count: how many alike ones this stands for; the other attributes are the first one's.
     """
 
     action: Action
@@ -47,6 +48,7 @@ class AuditEvent:
     arguments: str | None = None
     versions: Mapping[str, str] | None = None
     captured: Mapping[str, Any] | None = None
+    count: int = 1
     time: datetime = field(default_factory=lambda: datetime.now(UTC))
 
     def facts(self) -> dict[str, Any]:
@@ -67,6 +69,7 @@ class AuditEvent:
             "arguments": self.arguments,
             "versions": self.versions,
             "captured": self.captured,
+            "count": self.count if self.count > 1 else None,
         }
         return {name: value for name, value in facts.items() if value is not None}
 

@@ -10,7 +10,7 @@ import asyncio
 import os
 import socket
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable, Hashable
 from contextlib import asynccontextmanager, suppress
 
 import anyio
@@ -20,6 +20,7 @@ import structlog
 from fleet_common.audit.chain import Chain
 from fleet_common.audit.events import AuditEvent
 from fleet_common.audit.sinks import Sink
+from fleet_common.audit.tallies import Tallies
 from fleet_common.audit.writer import USUAL_PACE, Item, Pace, Writer
 from fleet_common.clock import Clock
 from fleet_common.errors import AuditUnavailable
@@ -68,6 +69,7 @@ class AuditLog:
         self._pace = pace
         self._clock = clock
         self._writer: Writer | None = None
+        self._tallies = Tallies(self.append, window_s=pace.gather_s / 2, most=capacity // 8)
 
     @asynccontextmanager
     async def opened(self) -> AsyncGenerator[None]:
@@ -89,6 +91,7 @@ class AuditLog:
                 await self.flush()
             yield
         finally:
+            self._tallies.flush()
             self._writer = None
             writer.finish()
             with anyio.CancelScope(shield=True):
@@ -118,6 +121,15 @@ class AuditLog:
         Far past the capacity, which only refusals can reach, events are counted instead of kept.
         """
         self._put(Item(event))
+
+    def tally(self, alike: Hashable, make: Callable[[], AuditEvent]) -> None:
+        """Record a refusal as `append` does; those that share `alike` within a moment become one record with a count.
+
+        Args:
+            alike: what they have in common.
+            make: returns the event; it is only asked for the first.
+        """
+        self._tallies.add(alike, make)
 
     async def commit(self, event: AuditEvent) -> None:
         """Record an event and return once its record is durable.

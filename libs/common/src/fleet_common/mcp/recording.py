@@ -98,10 +98,14 @@ class Entry:
             return error
         return None
 
+    def refusal(self, outcome: str) -> AuditEvent:
+        """Return the event of a call that never began."""
+        return self._event(outcome, _undone(outcome), self._denied_by or outcome)
+
     def _final(self, outcome: str) -> AuditEvent:
         if self._begun:
             return self._event(outcome, "allow", self._rule)
-        return self._event(outcome, _undone(outcome), self._denied_by or outcome)
+        return self.refusal(outcome)
 
     def _event(self, outcome: str, decision: Decision, rule: str) -> AuditEvent:
         who = self._principal
@@ -124,19 +128,25 @@ class Entry:
 
 
 def shed(log: AuditLog, scope: Scope, error: FleetError, envelope: Envelope | None = None) -> None:
-    """Record a request that was turned away; without an envelope its headers tell what it wanted."""
+    """Record a request that was turned away; without an envelope its headers tell what it wanted.
+
+    A flood is counted: requests of one caller for one thing become one record each moment.
+    """
+    token = getattr(scope.get("user"), "access_token", None)
+    principal = token.principal if isinstance(token, FleetToken) else None
+    method, name = (envelope.method, envelope.name) if envelope else _named(scope)
+    action: Action = "tool" if method == "tools/call" else "request"
+    target = name or scope["path"]
+
+    def event() -> AuditEvent:
+        return Entry(log, action, target, principal).refusal(error.code)
+
+    log.tally((action, target, principal, error.code), event)
+
+
+def _named(scope: Scope) -> tuple[str, str]:
     headers = Headers(scope=scope)
-    user = scope.get("user")
-    token = getattr(user, "access_token", None)
-    method = envelope.method if envelope else headers.get("mcp-method")
-    name = envelope.name if envelope else headers.get("mcp-name")
-    entry = Entry(
-        log,
-        "tool" if method == "tools/call" else "request",
-        name or scope["path"],
-        token.principal if isinstance(token, FleetToken) else None,
-    )
-    entry.close(error.code)
+    return headers.get("mcp-method", ""), headers.get("mcp-name", "")
 
 
 def _undone(outcome: str) -> Decision:
