@@ -226,8 +226,10 @@ def _within_slo(seen: list[Seen]) -> float:
 def _table(seen: dict[str, list[Seen]], capacity: float) -> str:
     titles = {"ours": "**ours**: 10 slots, a queue of 400 ms", "bare": "FastMCP without admission"}
     lines = [
-        f"| at 5x the capacity of {capacity:.0f} calls/s | goodput | accepted within 800 ms "
-        "| of the small tenants' calls answered in time |",
+        (
+            f"| at 5x the capacity of {capacity:.0f} calls/s | goodput | accepted within 800 ms "
+            "| of the small tenants' calls answered in time |"
+        ),
         "|---|---|---|---|",
     ]
     for kind, calls in seen.items():
