@@ -19,8 +19,9 @@ from contextlib import AsyncExitStack, asynccontextmanager, redirect_stderr
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+import fastmcp
 import uvloop
 from fastmcp import FastMCP
 from fastmcp.tools import tool
@@ -35,7 +36,7 @@ from fleet_common.auth.keys import KeyFile
 from fleet_common.logs import configure
 from fleet_common.mcp import Service
 from fleet_common.mcp.app import create_app
-from fleet_common.mcp.server import skip_hidden_list
+from fleet_common.mcp.fixed import skip_hidden_list
 from fleet_common.settings import ServiceSettings
 from fleet_common.testing.wire import modern
 
@@ -46,10 +47,11 @@ CALLS = {"floor": 2000, "bare": 200, "stock": 60, "ours": 200}
 
 @dataclass(frozen=True, slots=True)
 class Contender:
-    """An app and the key it wants."""
+    """An app, the key it wants, and FastMCP's telemetry as the app leaves it."""
 
     app: Starlette
     key: str | None = None
+    telemetry: Literal["native", "propagation_only", "off"] = "native"
 
 
 def echo(number: int) -> Callable[..., Any]:
@@ -102,7 +104,8 @@ def ours(tools: int, folder: Path) -> Contender:
     settings = ServiceSettings(
         keys_file=path, audit_sink="file", audit_file=folder / f"audit-{tools}.jsonl"
     )
-    return Contender(create_app(service, settings), key)
+    app = create_app(service, settings)
+    return Contender(app, key, telemetry=fastmcp.settings.telemetry_mode)
 
 
 @asynccontextmanager
@@ -166,6 +169,7 @@ def _caller(contender: Contender) -> Callable[[], Awaitable[None]]:
     raw = [(name.encode(), value.encode()) for name, value in headers.items()]
 
     async def call() -> None:
+        fastmcp.settings.telemetry_mode = contender.telemetry
         scope = _scope(raw)
         answered = await _exchange(contender.app, scope, body)
         assert b"hello" in answered, answered

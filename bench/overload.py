@@ -33,7 +33,7 @@ from fleet_common.auth.keys import KeyFile
 from fleet_common.logs import configure
 from fleet_common.mcp import Service
 from fleet_common.mcp.app import create_app
-from fleet_common.mcp.server import skip_hidden_list
+from fleet_common.mcp.fixed import skip_hidden_list
 from fleet_common.settings import ServiceSettings
 from fleet_common.testing.wire import modern
 

@@ -159,7 +159,8 @@ async def test_the_registry_sees_every_name_and_calls_nothing() -> None:
     nobody = PolicyFile.fixed(Policy(version=1))
     registry = principal(REGISTRY_ROLE)
     async with connected(nobody, registry, dict.fromkeys(NAMES, "writes")) as client:
-        assert {each.name for each in await client.list_tools()} == {*NAMES, "fleet_whoami"}
+        listed = {each.name for each in await client.list_tools()}
+        assert listed == {*NAMES, "fleet_whoami", "fleet_audit_search"}
         assert len(await client.list_prompts()) == len(NAMES)
         assert not await works(client.call_tool("crm_upsert", raise_on_error=False))
         assert not await works(client.get_prompt("crm_upsert"))

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import lru_cache
 from typing import Any, cast
 
 import anyio.to_thread
@@ -44,15 +45,20 @@ class FleetToken(AccessToken):
     @classmethod
     def of(cls, principal: Principal, text: str, expires_at: int | None = None) -> FleetToken:
         """Return the token that stands for `principal`."""
-        return cls(
-            token=hashlib.sha256(text.encode()).hexdigest(),
-            # What FastMCP keeps apart by client (a task's owner) is kept apart by tenant, too.
-            client_id=f"{principal.tenant}/{principal.subject}",
-            subject=principal.subject,
-            scopes=sorted(principal.scopes or ()),
-            expires_at=expires_at,
-            principal=principal,
-        )
+        return _token(principal, hashlib.sha256(text.encode()).hexdigest(), expires_at)
+
+
+@lru_cache(maxsize=1024)
+def _token(principal: Principal, digest: str, expires_at: int | None) -> FleetToken:
+    return FleetToken(
+        token=digest,
+        # What FastMCP keeps apart by client (a task's owner) is kept apart by tenant, too.
+        client_id=f"{principal.tenant}/{principal.subject}",
+        subject=principal.subject,
+        scopes=sorted(principal.scopes or ()),
+        expires_at=expires_at,
+        principal=principal,
+    )
 
 
 class KeyVerifier(TokenVerifier):

@@ -24,7 +24,6 @@ from fastmcp.server.completions import (
     CompletionReference,
     CompletionValues,
 )
-from fastmcp.server.dependencies import get_http_headers
 from fastmcp.server.middleware import CallNext, Middleware, MiddlewareContext
 from fastmcp.tools import InputRequiredToolResult, Tool, ToolResult
 from mcp import MCPError
@@ -316,7 +315,9 @@ class FleetMiddleware(Middleware):
         self._metrics.tool_calls.labels(tool=name, outcome=outcome).inc()
         if outcome != "ok":
             tracing.failed(outcome)
-        log.info(
+        # The audit has every call; the log has what somebody may have to look at.
+        say = log.debug if outcome == "ok" else log.info
+        say(
             "tool_called",
             tool=name,
             outcome=outcome,
@@ -388,8 +389,8 @@ def _timeout_s(context: MiddlewareContext[Any]) -> float | None:
         return task.timeout_s
     request = context.fastmcp_context.request_context if context.fastmcp_context else None
     raw = (request.meta or {}).get(TIMEOUT_META) if request else None
-    if raw is None:
-        raw = get_http_headers().get(TIMEOUT_HEADER.lower())
+    if raw is None and request and request.request is not None:
+        raw = request.request.headers.get(TIMEOUT_HEADER)
     try:
         milliseconds = float(raw) if raw is not None else 0.0
     except (TypeError, ValueError):

@@ -22,6 +22,7 @@ from fleet_common.health import Check
 from fleet_common.mcp.approval import ApprovalGate, Guarded, show_confirm_argument
 from fleet_common.mcp.audit_search import audit_search
 from fleet_common.mcp.declared import is_confirmed, only_reads, scope_of
+from fleet_common.mcp.fixed import FixedTools
 from fleet_common.mcp.identity import caller
 from fleet_common.mcp.middleware import FleetMiddleware, ToolFacts
 from fleet_common.mcp.runtime import Runtime
@@ -33,8 +34,6 @@ from fleet_common.tasks import QueueDepth
 # FastMCP logs a traceback for every error a tool raises, expected refusals included. The fleet's middleware
 # logs each call once, and defects with their traceback, so this logger would only repeat it.
 logging.getLogger("fastmcp.server.server").setLevel(logging.CRITICAL)
-# Its spans carry the texts of exceptions; ours do not, and one per hop is enough.
-fastmcp.settings.telemetry_mode = "off"
 _LIST_TTL_S = (
     10  # a list may be this old at a client when the policy changes; calls follow within a second
 )
@@ -60,6 +59,9 @@ def create_server(
         offers_tasks: whether tools that may run as tasks do, when there is a Redis.
     """
     run = runtime or Runtime.create(service.name, service.version, settings)
+    # Its spans carry the texts of exceptions; ours do not, and one per hop is enough. "off" still builds every
+    # attribute; the other mode is free, but would put the client's context above our own span.
+    fastmcp.settings.telemetry_mode = "off" if run.tracing.is_wanted else "propagation_only"
     opened = open_deps or service.open_deps
 
     @asynccontextmanager
@@ -69,7 +71,7 @@ def create_server(
             run.health.watch((*own, *service.checks(deps)))
             yield {"deps": deps}
 
-    server: FastMCP[Any] = FastMCP(
+    server = FixedTools(
         f"fleet-{service.name}",
         service.instructions,
         version=service.version,
@@ -109,19 +111,8 @@ def create_server(
 
         server.add_extension(FleetTasks(run, url.get_secret_value(), settings, local_principal))
         QueueDepth(run.redis, service.name).export(run.metrics, service.name)
-    skip_hidden_list(server, tools)
+    server.fix(tools)
     return server
-
-
-def skip_hidden_list(server: FastMCP[Any], tools: list[Tool]) -> None:
-    """Give the SDK the input schemas, so that it does not list all tools before every modern call.
-
-    FastMCP below 4.2 leaves `get_tool_input_schema` unset, which costs about 95 µs per registered tool and
-    call. Delete when the floor is 4.2; a test counts the lists a call makes.
-    """
-    low_level = server._mcp_server  # noqa: SLF001 - FastMCP offers no public way before 4.2
-    if low_level.get_tool_input_schema is None:
-        low_level.get_tool_input_schema = {tool.name: tool.parameters for tool in tools}.get
 
 
 def _component_of(resources: Sequence[Resource | ResourceTemplate]) -> Callable[[str], str]:
