@@ -8,14 +8,17 @@ from typing import Any
 
 import httpx
 import pytest
+from fastmcp import Client
 from structlog.contextvars import merge_contextvars
 from structlog.testing import capture_logs
 
 from fleet_common.auth.keys import KeyFile
-from fleet_common.mcp import Service
+from fleet_common.mcp import Runtime, Service
 from fleet_common.mcp.app import create_app
+from fleet_common.mcp.requests import StdioRequests
+from fleet_common.mcp.server import create_server
 from fleet_common.settings import ServiceSettings
-from fleet_common.testing import serving, wait_until
+from fleet_common.testing import serving, viewer, wait_until
 from fleet_common.testing.collector import Collector, collector
 from fleet_common.testing.wire import answer, modern
 
@@ -87,6 +90,7 @@ async def test_off_the_clients_trace_id_is_in_every_log_line_and_error(
         )
     error = answer(response)["result"]["_meta"]["fleet/error"]
     assert (error["code"], error["traceId"]) == ("not_found", TRACE_ID)
+    assert response.headers["x-trace-id"] == TRACE_ID
     assert [line["trace_id"] for line in lines if line["event"] == "tool_called"] == [TRACE_ID]
 
 
@@ -109,6 +113,34 @@ async def test_a_shed_call_names_the_trace_although_its_body_was_never_parsed(
         data = shed.json()["error"]["data"]
         blocking.cancel()
     assert (data["code"], data["traceId"]) == ("overloaded", TRACE_ID)
+
+
+async def test_a_refused_credential_is_answered_with_the_trace_too(http: httpx.AsyncClient) -> None:
+    headers = {"authorization": "Bearer nobody", "traceparent": PARENT}
+    response = await http.post("/mcp", headers=headers)
+    assert (response.status_code, response.headers["x-trace-id"]) == (401, TRACE_ID)
+
+
+@pytest.mark.parametrize("on", [True, False])
+async def test_a_request_over_stdio_has_its_ids_and_its_span_too(
+    service: Service[Any, Any], settings: ServiceSettings, spans: Collector, on: bool
+) -> None:
+    more = {"tracing_endpoint": spans.url} if on else {}
+    run = Runtime.create(service.name, "1", settings.model_copy(update=more))
+    server = create_server(service, settings, runtime=run, local_principal=viewer())
+    server.middleware.insert(0, StdioRequests(run.tracing))
+    with capture_logs(processors=[merge_contextvars]) as lines:
+        async with Client(server) as client:
+            result = await client.call_tool(
+                "note_get", {"note_id": "9"}, meta={"traceparent": PARENT}, raise_on_error=False
+            )
+    assert result.meta is not None
+    assert result.meta["fleet/error"]["traceId"] == TRACE_ID
+    (line,) = [line for line in lines if line["event"] == "tool_called"]
+    assert line["trace_id"] == TRACE_ID
+    assert len(line["request_id"]) == 16
+    called = [(s.trace_id, s.attributes["error.type"]) for s in spans.spans if "note" in s.name]
+    assert called == ([(TRACE_ID, "not_found")] if on else [])
 
 
 async def test_off_nobodys_trace_is_invented(http: httpx.AsyncClient) -> None:

@@ -272,7 +272,13 @@ def _outer_layers(settings: ServiceSettings, runtime: Runtime) -> list[Middlewar
         allow_origins=origins,
         allow_methods=["GET", "POST", "DELETE"],
         allow_headers=["*"],
-        expose_headers=["www-authenticate", "x-request-id", "retry-after", "ratelimit"],
+        expose_headers=[
+            "www-authenticate",
+            "x-request-id",
+            "x-trace-id",
+            "retry-after",
+            "ratelimit",
+        ],
     )
     public = [urlsplit(settings.public_url).netloc] if settings.public_url else []
     hosts = [*settings.allowed_hosts, *public]

@@ -1,4 +1,4 @@
-"""The outermost layer: every request has an id and, if its client or we trace, a trace."""
+"""The outermost layers: every request has an id and, if its client or we trace, a trace."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import re
 import secrets
 from collections import deque
 from contextlib import AbstractContextManager, nullcontext
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
+from fastmcp.server.middleware import CallNext, Middleware, MiddlewareContext
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -49,7 +50,10 @@ class RequestIds:
 
             async def send_with_id(message: Message) -> None:
                 if message["type"] == "http.response.start":
-                    MutableHeaders(scope=message)["x-request-id"] = request_id
+                    answer = MutableHeaders(scope=message)
+                    answer["x-request-id"] = request_id
+                    if trace is not None:
+                        answer["x-trace-id"] = trace.traceparent[3:35]
                     if span is not None:
                         span.answered(message["status"], _route(scope))
                 await send(message)
@@ -63,7 +67,29 @@ class RequestIds:
             return nullcontext((caller, None))
         method = headers.get("mcp-method", "")
         facts = {"mcp.method.name": method} if method in _METHODS else {}
+        facts["http.request.method"] = scope["method"]
         return self._tracing.request(caller, scope["method"], facts)
+
+
+class StdioRequests(Middleware):
+    """The same for requests that come over stdio; put it before every other middleware."""
+
+    def __init__(self, tracing: Tracing) -> None:
+        self._tracing = tracing
+
+    async def on_request(
+        self, context: MiddlewareContext[Any], call_next: CallNext[Any, Any]
+    ) -> Any:
+        """Bind the ids and pass the request on."""
+        request = context.fastmcp_context.request_context if context.fastmcp_context else None
+        meta = (request.meta if request else None) or {}
+        caller = TraceContext.of(*(str(meta.get(k, "")) for k in ("traceparent", "tracestate")))
+        facts = {"network.transport": "pipe"}
+        with (
+            self._tracing.request(caller, context.method or "request", facts) as (trace, _),
+            request_context(traceparent=trace.traceparent if trace else None),
+        ):
+            return await call_next(context)
 
 
 async def _peeked(receive: Receive) -> tuple[TraceContext | None, Receive]:

@@ -21,6 +21,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from fleet_common.audit import create_audit
 from fleet_common.logs import configure
 from fleet_common.mcp.app import create_app, create_worker_app, open_credentials
+from fleet_common.mcp.requests import StdioRequests
 from fleet_common.mcp.runtime import Runtime
 from fleet_common.mcp.server import create_server
 from fleet_common.mcp.service import DepsT, Service, SettingsT
@@ -194,6 +195,7 @@ def _stdio(service: Service[SettingsT, DepsT], settings: SettingsT) -> int:
         local_principal=record.principal(),
         offers_tasks=False,  # this process ends with its only client
     )
+    server.middleware.insert(0, StdioRequests(runtime.tracing))
     asyncio.run(server.run_stdio_async(show_banner=False))
     return 0
 

@@ -15,7 +15,7 @@ from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExport
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
-from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
+from opentelemetry.sdk.trace.sampling import ALWAYS_ON
 from opentelemetry.trace import Tracer
 
 from fleet_common.metrics import Metrics
@@ -47,10 +47,10 @@ class Export:
         self._queue = _BoundedQueue(self._sender, metrics)
         self._provider: TracerProvider | None = None
 
-    def tracer(self, ratio: float) -> Tracer:
-        """Return the tracer; `ratio` of the traces that begin here are recorded, and all that a caller records."""
+    def tracer(self) -> Tracer:
+        """Return the tracer; it records every span it is asked for."""
         self._provider = TracerProvider(
-            sampler=ParentBased(TraceIdRatioBased(ratio)),
+            sampler=ALWAYS_ON,
             resource=self._resource,
             shutdown_on_exit=False,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import AsyncGenerator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING
@@ -56,13 +57,19 @@ class Tracing:
             yield
             return
         export = await anyio.to_thread.run_sync(self._open, self._settings.tracing_endpoint)
-        self._tracer = export.tracer(self._settings.tracing_sample_ratio)
+        self._tracer = export.tracer()
         try:
             yield
         finally:
             self._tracer = None
             with anyio.move_on_after(_CLOSE_S, shield=True):
                 await anyio.to_thread.run_sync(export.close, abandon_on_cancel=True)
+
+    def _is_sampled(self, caller: TraceContext | None) -> bool:
+        # Decided here and not by the SDK's samplers: a request that is not recorded then costs 5 us, not 40.
+        if caller is not None:
+            return bool(caller.flags & TraceFlags.SAMPLED)
+        return random.random() < self._settings.tracing_sample_ratio  # noqa: S311 - chooses, hides nothing
 
     def _open(self, endpoint: str) -> Export:
         try:
@@ -75,13 +82,13 @@ class Tracing:
 
     @contextmanager
     def request(
-        self, caller: TraceContext | None, method: str, attributes: Mapping[str, Value]
+        self, caller: TraceContext | None, name: str, attributes: Mapping[str, Value]
     ) -> Iterator[tuple[TraceContext | None, ServerSpan | None]]:
         """Record the request that the block serves.
 
         Args:
             caller: who asks, if that is known.
-            method: of HTTP.
+            name: from a closed set, until it is known what the request is.
             attributes: what else is known before the request is served.
 
         Yields:
@@ -91,16 +98,15 @@ class Tracing:
         if self._tracer is None:
             yield caller, None
             return
-        facts = {"http.request.method": method, **attributes}
-        span = self._tracer.start_span(method, _parent(caller), SpanKind.SERVER, facts)
-        if not span.get_span_context().is_valid:  # OTEL_SDK_DISABLED
+        if not self._is_sampled(caller):
+            yield caller or _unrecorded(), None
+            return
+        span = self._tracer.start_span(name, _parent(caller), SpanKind.SERVER, attributes)
+        if not span.is_recording():  # OTEL_SDK_DISABLED
             yield caller, None
             return
-        server = ServerSpan(self._tracer, span, method)
+        server = ServerSpan(self._tracer, span, name)
         here = TraceContext(server.traceparent, caller.tracestate if caller else None)
-        if not span.is_recording():
-            yield here, None
-            return
         try:
             with serving(server):
                 yield here, server
@@ -109,6 +115,12 @@ class Tracing:
             raise
         finally:
             span.end()
+
+
+def _unrecorded() -> TraceContext:
+    """Return the context of a trace that begins here and that nobody records: an id for logs and errors."""
+    trace_id, span_id = random.getrandbits(128) or 1, random.getrandbits(64) or 1
+    return TraceContext(f"00-{trace_id:032x}-{span_id:016x}-00")
 
 
 def _parent(caller: TraceContext | None) -> Context:

@@ -17,7 +17,7 @@ from fleet_common.mcp.gate import error_response
 _NOT_RETURNED = frozenset(
     {
         *(b"connection", b"keep-alive", b"transfer-encoding", b"upgrade", b"trailer"),
-        *(b"www-authenticate", b"set-cookie", b"server", b"date", b"x-request-id"),
+        *(b"www-authenticate", b"set-cookie", b"server", b"date", b"x-request-id", b"x-trace-id"),
     }
 )
 
