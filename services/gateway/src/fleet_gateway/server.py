@@ -17,6 +17,7 @@ from fleet_common.mcp import Runtime, Service
 from fleet_common.mcp.app import (
     MCP_PATH,
     AtPath,
+    Door,
     assemble,
     door_pair,
     mcp_transport,
@@ -28,6 +29,8 @@ from fleet_common.mcp.server import create_server
 from fleet_gateway import __version__
 from fleet_gateway.approvals.routes import ApprovalRoutes
 from fleet_gateway.balancing.service import Pool, PoolMetrics, PoolOptions
+from fleet_gateway.carriers.models import CARRIED
+from fleet_gateway.carriers.service import Carrier
 from fleet_gateway.deps import Deps
 from fleet_gateway.lists.cache import ListCache
 from fleet_gateway.lists.service import ListMerger
@@ -35,10 +38,12 @@ from fleet_gateway.lists.sources import OwnLists, ServiceLists
 from fleet_gateway.registry.models import Catalogue
 from fleet_gateway.registry.pins import FilePins, RedisPins
 from fleet_gateway.registry.service import Registry
+from fleet_gateway.rest.service import API_PATH, RestDoor
 from fleet_gateway.routing.client import Forwarder
 from fleet_gateway.routing.nesting import Nesting
 from fleet_gateway.routing.service import Router, Straight
 from fleet_gateway.routing.tasks import TaskCapability
+from fleet_gateway.routing.tokens import Exchanged, ExchangeOptions, Minted, Tokens
 from fleet_gateway.settings import Settings
 from fleet_gateway.status.tools import fleet_status
 from fleet_gateway.toolsets.tools import fleet_call_tool, fleet_find_tools
@@ -76,7 +81,7 @@ def _connect(settings: Settings, runtime: Runtime) -> _Parts:
     forwarder = Forwarder(
         {name: Pool(name, urls, pool_metrics, options) for name, urls in backends.items()},
         catalogue,
-        InternalSigner(pem),
+        _tokens(settings, InternalSigner(pem)),
         nesting,
         runtime.metrics,
         connect_timeout_s=settings.connect_timeout_s,
@@ -99,6 +104,18 @@ def _connect(settings: Settings, runtime: Runtime) -> _Parts:
     )
     registry.on_change.append(lists.expire)
     return _Parts(nesting, forwarder, registry, lists)
+
+
+def _tokens(settings: Settings, signer: InternalSigner) -> Tokens:
+    if settings.exchange_url is None:
+        return Minted(signer)
+    options = ExchangeOptions(
+        url=settings.exchange_url,
+        client_id=settings.exchange_client_id,
+        client_secret=settings.exchange_client_secret.get_secret_value(),
+        audience=settings.exchange_audience,
+    )
+    return Exchanged(options, signer)
 
 
 @asynccontextmanager
@@ -134,7 +151,9 @@ def create_gateway(
     local = mcp_transport(server)
     own = AtPath(local, MCP_PATH)
     parts.lists.lead_with(service.name, OwnLists(own))
-    router = Router(own, registry, forwarder, ListMerger(own, parts.lists))
+    router = Router(
+        own, registry, forwarder, ListMerger(own, parts.lists), settings.fallback_services()
+    )
     credentials = open_credentials(settings, run)
     behind: dict[str, tuple[ASGIApp, str]] = {
         "": (router, service.name),
@@ -144,6 +163,13 @@ def create_gateway(
         door
         for prefix, (app, owner) in behind.items()
         for door in door_pair(app, credentials, service=owner, prefix=prefix)
+    ]
+    everybody = doors[0].verifier
+    doors.append(Door(API_PATH, everybody, RestDoor(router)))
+    doors += [
+        Door(each.path, everybody if each.needs_caller else None, Carrier(each, forwarder))
+        for each in CARRIED
+        if each.service in forwarder.pools
     ]
     verify = partial(principal_of, doors[0].verifier)
     return assemble(

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from fleet_common.settings import CommaList, ServiceSettings
@@ -52,6 +53,24 @@ class Settings(ServiceSettings):
         None,
         description="JSON file that keeps the digests of tool definitions where there is no Redis.",
     )
+    fallbacks: CommaList = Field(
+        (),
+        description="Services that take calls while their owner is unavailable, as glob=service, such as "
+        "llm_*=aiml-small; comma-separated.",
+    )
+    exchange_url: str | None = Field(
+        None,
+        description="Token endpoint that exchanges tokens (RFC 8693) for services; without it the gateway mints them.",
+    )
+    exchange_client_id: str = Field(
+        "fleet-gateway", description="Client id of the gateway at the token endpoint."
+    )
+    exchange_client_secret: SecretStr = Field(
+        SecretStr(""), description="Client secret of the gateway at the token endpoint."
+    )
+    exchange_audience: str = Field(
+        "{service}", description="Audience of exchanged tokens; {service} is the service's name."
+    )
     discover_s: float = Field(
         3.0, gt=0, description="Time between two looks for endpoints in DNS, in seconds."
     )
@@ -79,6 +98,18 @@ class Settings(ServiceSettings):
             if not all(_NAME.fullmatch(name) for name in entry.split("=", 1)) or "=" not in entry:
                 raise ValueError(f"{entry!r} is not of the form provider=service")
         return entries
+
+    @model_validator(mode="after")
+    def _name_known_services(self) -> Self:
+        unknown = {service for _, service in self.fallback_services()} - self.backends().keys()
+        if unknown:
+            raise ValueError(f"fallbacks name unknown services: {', '.join(sorted(unknown))}")
+        return self
+
+    def fallback_services(self) -> tuple[tuple[str, str], ...]:
+        """Return (glob of tool names, service) in the order given."""
+        parts = (entry.partition("=") for entry in self.fallbacks)
+        return tuple((glob, service) for glob, _, service in parts)
 
     def webhook_owners(self) -> dict[str, str]:
         """Return the service that owns each provider's deliveries."""

@@ -13,7 +13,7 @@ import httpx
 import pytest
 from aiohttp import web
 
-from fleet_common.auth.internal import InternalSigner, generate_keypair
+from fleet_common.auth.internal import InternalSigner, InternalVerifier, generate_keypair
 from fleet_common.deadline import deadline
 from fleet_common.metrics import Metrics
 from fleet_common.testing import serving
@@ -21,13 +21,14 @@ from fleet_common.testing.principals import viewer
 from fleet_common.testing.upstream import Upstream, reset, reset_mid_body, status, upstream_server
 from fleet_gateway.balancing.service import Pool, PoolMetrics, PoolOptions
 from fleet_gateway.registry.models import Catalogue, Offer
-from fleet_gateway.routing.client import Forwarder
+from fleet_gateway.routing.client import Destination, Forwarder
 from fleet_gateway.routing.nesting import Nesting
+from fleet_gateway.routing.tokens import Minted
 
 SHED = status(503, '{"shed": true}', Retry_After="1")
 FINE = status(200, '{"fine": true}')
 OFFER = Offer(tools=frozenset({"crm_get", "crm_write"}), repeatable=frozenset({"crm_get"}))
-PRIVATE_PEM, _ = generate_keypair()
+PRIVATE_PEM, PUBLIC_PEM = generate_keypair()
 Run = Callable[..., Any]
 
 
@@ -58,16 +59,20 @@ class Hop:
 
 @asynccontextmanager
 async def hop_to(
-    *urls: str, offer: Offer = OFFER, time_s: float | None = None
+    *urls: str, offer: Offer = OFFER, time_s: float | None = None, fallback: str | None = None
 ) -> AsyncGenerator[Hop]:
     metrics = Metrics("gateway")
-    pool = Pool("data", urls, PoolMetrics(metrics), PoolOptions(hold_s=0.3))
+    pool_metrics, options = PoolMetrics(metrics), PoolOptions(hold_s=0.3)
+    pools = {"data": Pool("data", urls, pool_metrics, options)}
+    if fallback:
+        pools["spare"] = Pool("spare", [fallback], pool_metrics, options)
+    to = Destination("data", fallback="spare" if fallback else None)
     catalogue = Catalogue(["data"])
     catalogue.services["data"].offer = offer
     forwarder = Forwarder(
-        {"data": pool},
+        pools,
         catalogue,
-        InternalSigner(PRIVATE_PEM),
+        Minted(InternalSigner(PRIVATE_PEM)),
         Nesting(PRIVATE_PEM),
         metrics,
         connect_timeout_s=1,
@@ -79,10 +84,10 @@ async def hop_to(
                 kind = (await receive())["type"]
                 await send({"type": f"{kind}.complete"})
         elif time_s is None:
-            await forwarder.forward("data", viewer(), scope, receive, send)
+            await forwarder.forward(to, viewer(), scope, receive, send)
         else:
             with deadline(time_s):
-                await forwarder.forward("data", viewer(), scope, receive, send)
+                await forwarder.forward(to, viewer(), scope, receive, send)
 
     async with (
         forwarder.opened(),
@@ -196,6 +201,21 @@ async def test_a_lone_endpoint_gets_a_broken_call_again_on_a_fresh_connection(
     pair[0].answer("/mcp", reset, FINE)
     async with hop_to(pair[0].url) as hop:
         assert (await hop.post()).status_code == 200
+
+
+async def test_a_fallback_takes_what_its_service_did_not_run(
+    pair: tuple[Upstream, Upstream],
+) -> None:
+    pair[1].answer("/mcp", status(200, '{"spare": true}'))
+    async with hop_to(nowhere(), fallback=pair[1].url) as hop:
+        assert (await hop.post("crm_write")).json() == {"spare": True}
+    token = pair[1].requests[0].headers["authorization"].removeprefix("Bearer ")
+    assert InternalVerifier(PUBLIC_PEM, audience="spare").verify(token)
+
+    pair[0].answer("/mcp", reset)
+    async with hop_to(pair[0].url, fallback=pair[1].url) as hop:
+        assert (await hop.post("crm_get")).json() == {"spare": True}
+        assert (await hop.post("crm_write")).status_code == 503
 
 
 async def test_retries_stay_within_their_budget(pair: tuple[Upstream, Upstream]) -> None:

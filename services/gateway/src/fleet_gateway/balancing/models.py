@@ -52,6 +52,10 @@ class Endpoint:
     def __post_init__(self) -> None:
         self.url = URL(f"{self.address.origin}/mcp")
 
+    def at(self, target: str | None) -> URL:
+        """Return the URL of a path and query here; None stands for the MCP endpoint."""
+        return self.url if target is None else URL(f"{self.address.origin}{target}", encoded=True)
+
     def load(self, now: float) -> float:
         """Return how long a further request would probably take here; only its order means something."""
         return (self.in_flight + 1) * max(_FLOOR_S, self._latency(now))

@@ -16,7 +16,7 @@ import math
 import time
 from collections.abc import AsyncGenerator, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeAlias, cast
 
 import aiohttp
@@ -26,9 +26,9 @@ from starlette.types import Message, Receive, Scope, Send
 from yarl import URL
 
 from fleet_common.auth import Principal
-from fleet_common.auth.internal import InternalSigner
 from fleet_common.deadline import TIMEOUT_HEADER, remaining
 from fleet_common.errors import DeadlineExceeded, FleetError, Unavailable, UpstreamFailed
+from fleet_common.mcp.gate import error_response
 from fleet_common.metrics import Metrics
 from fleet_common.tracing import ClientSpan
 from fleet_gateway.balancing.models import Endpoint
@@ -38,6 +38,7 @@ from fleet_gateway.routing.answer import Answer
 from fleet_gateway.routing.body import Body, ClientGone
 from fleet_gateway.routing.connections import Connections
 from fleet_gateway.routing.nesting import MARKER_HEADER, Nesting
+from fleet_gateway.routing.tokens import Tokens
 
 log = structlog.get_logger()
 
@@ -67,7 +68,28 @@ class _TryAgain(Exception):
 
 
 class ServiceLost(Unavailable):
-    """Raised when no endpoint took the call, or the one that did broke."""
+    """Raised when no endpoint took the call, or the one that did broke.
+
+    Attributes:
+        may_have_run: it was sent, and nobody knows what became of it.
+    """
+
+    may_have_run = False
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """Where a request goes.
+
+    Attributes:
+        service: whose endpoints.
+        target: path and query; None is the MCP endpoint.
+        fallback: a service that takes the request when the first one is unavailable.
+    """
+
+    service: str
+    target: str | None = None
+    fallback: str | None = None
 
 
 @dataclass(slots=True)
@@ -75,13 +97,16 @@ class Call:
     """One request on its way.
 
     Attributes:
+        principal: None when the service itself finds out who calls.
+        target: path and query; None is the MCP endpoint.
         tried: endpoints that it was sent to.
         was_repeated: the one retry that costs a service something is used up.
     """
 
     pool: Pool
-    principal: Principal
+    principal: Principal | None
     method: str
+    target: str | None
     headers: CIMultiDict[str]
     body: Body
     answer: Answer
@@ -96,7 +121,7 @@ class Forwarder:
         self,
         pools: Mapping[str, Pool],
         catalogue: Catalogue,
-        signer: InternalSigner,
+        tokens: Tokens,
         nesting: Nesting,
         metrics: Metrics,
         *,
@@ -104,7 +129,7 @@ class Forwarder:
     ) -> None:
         self.pools = pools
         self._catalogue = catalogue
-        self._signer = signer
+        self._tokens = tokens
         self._nesting = nesting
         self._metrics = metrics
         self._connections = Connections(connect_timeout_s=connect_timeout_s)
@@ -114,6 +139,7 @@ class Forwarder:
         """Keep connections, and watch for endpoints, while the block runs."""
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self._connections.opened())
+            await stack.enter_async_context(self._tokens.opened())
             for pool in self.pools.values():
                 await stack.enter_async_context(pool.watching())
             yield
@@ -137,7 +163,8 @@ class Forwarder:
 
         raw = [(name.encode(), value.encode()) for name, value in headers.items()]
         scope: Scope = {"method": "POST", "headers": raw}
-        call = await self._call(service, principal, scope, receive_once(body), collect)
+        destination = Destination(service)
+        call = await self._call(destination, principal, scope, receive_once(body), collect)
         await self._carry(call)
         content_type = dict(start["headers"]).get(b"content-type", b"").decode().partition(";")[0]
         return start["status"], content_type, b"".join(chunks)
@@ -197,30 +224,50 @@ class Forwarder:
 
     async def forward(
         self,
-        service: str,
-        principal: Principal,
+        to: Destination,
+        principal: Principal | None,
         scope: Scope,
         receive: Receive,
         send: Send,
     ) -> None:
         """Answer an ASGI request with the service's own answer."""
         try:
-            call = await self._call(service, principal, scope, receive, send)
+            call = await self._call(to, principal, scope, receive, send)
             async with _while_connected(call):
-                await self._answer(call, scope)
+                await self._answer(call, to, scope)
         except ClientGone:
-            log.info("client_gone", service=service)
+            log.info("client_gone", service=to.service)
+        except FleetError as exc:
+            await error_response(exc)(scope, receive, send)
 
-    async def _answer(self, call: Call, scope: Scope) -> None:
+    async def _answer(self, call: Call, to: Destination, scope: Scope) -> None:
         try:
-            await self._carry(call)
+            try:
+                await self._carry(call)
+            except Unavailable as exc:
+                if to.fallback is None or not self._may_fall_back(call, exc):
+                    raise
+                call.pool.repeated("fallback")
+                await self._carry(await self._redirected(call, to.fallback, scope))
         except FleetError as exc:
             await call.answer.fail(exc, scope, call.body.kept)
 
+    def _may_fall_back(self, call: Call, exc: Unavailable) -> bool:
+        if call.answer.has_begun or call.body.is_spent:
+            return False
+        may_have_run = isinstance(exc, ServiceLost) and exc.may_have_run
+        return not may_have_run or self._may_run_twice(call)
+
+    async def _redirected(self, call: Call, service: str, scope: Scope) -> Call:
+        headers = await self._own_headers(service, call.principal, scope)
+        return replace(
+            call, pool=self.pools[service], headers=headers, tried=[], was_repeated=False
+        )
+
     async def _call(
         self,
-        service: str,
-        principal: Principal,
+        to: Destination,
+        principal: Principal | None,
         scope: Scope,
         receive: Receive,
         send: Send,
@@ -228,18 +275,23 @@ class Forwarder:
         body = Body(receive)
         await body.begin()
         return Call(
-            pool=self.pools[service],
+            pool=self.pools[to.service],
             principal=principal,
             method=scope["method"],
-            headers=self._own_headers(service, principal, scope),
+            target=to.target,
+            headers=await self._own_headers(to.service, principal, scope),
             body=body,
             answer=Answer(send),
         )
 
-    def _own_headers(self, service: str, principal: Principal, scope: Scope) -> CIMultiDict[str]:
+    async def _own_headers(
+        self, service: str, principal: Principal | None, scope: Scope
+    ) -> CIMultiDict[str]:
         own = _forwarded(scope["headers"])
         own[MARKER_HEADER] = self._nesting.marker(scope)
-        own["authorization"] = f"Bearer {self._signer.mint(principal, audience=service)}"
+        if principal is not None:
+            token = await self._tokens.token(principal, service, scope)
+            own["authorization"] = f"Bearer {token}"
         request_id = structlog.contextvars.get_contextvars().get("request_id")
         if request_id:
             own["x-request-id"] = request_id
@@ -276,10 +328,15 @@ class Forwarder:
             return len(call.tried) < _ENDPOINTS and call.pool.has_other(call.tried)
         if call.was_repeated or (reason == "shed" and not call.pool.has_other(call.tried)):
             return False
-        if reason == "broken" and not self._catalogue.may_run_twice(_parsed(call.body.kept)):
+        if reason == "broken" and not self._may_run_twice(call):
             return False
         call.was_repeated = call.pool.budget.withdraw()
         return call.was_repeated
+
+    def _may_run_twice(self, call: Call) -> bool:
+        if call.target is not None:
+            return call.method in {"GET", "HEAD"}
+        return self._catalogue.may_run_twice(_parsed(call.body.kept))
 
     async def _attempt(self, call: Call) -> bool:
         """Send the call to one endpoint and pass its answer on; return whether it speaks well of the service.
@@ -311,7 +368,7 @@ class Forwarder:
         self, call: Call, endpoint: Endpoint, response: aiohttp.ClientResponse, began: float
     ) -> bool:
         pool = call.pool
-        if response.status == 401:
+        if response.status == 401 and call.principal is not None:
             # Our own token was refused. Passed on, it would send the client into an OAuth dance.
             log.error("internal_token_refused", service=pool.service)
             raise UpstreamFailed(f"the {pool.service} service refused the gateway")
@@ -335,8 +392,8 @@ class Forwarder:
             try:
                 async with session.request(
                     call.method,
-                    endpoint.url,
-                    data=call.body.content() if call.method == "POST" else None,
+                    endpoint.at(call.target),
+                    data=None if call.method in {"GET", "HEAD"} else call.body.content(),
                     headers=call.headers,
                     allow_redirects=False,
                     server_hostname=endpoint.address.tls_name,
@@ -359,7 +416,9 @@ class Forwarder:
         call.pool.failed(endpoint, is_certain=reason == "refused")
         if self._may_repeat(call, reason):
             return _TryAgain(reason)
-        return ServiceLost(f"the {call.pool.service} service")
+        error = ServiceLost(f"the {call.pool.service} service")
+        error.may_have_run = reason == "broken"
+        return error
 
     @staticmethod
     def _address(call: Call, endpoint: Endpoint) -> float | None:

@@ -8,6 +8,8 @@ notifications and the gateway's own `fleet_*` tools are answered by the gateway'
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
 from typing import Any, cast
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -19,7 +21,7 @@ from fleet_common.mcp.identity import FleetToken
 from fleet_common.tracing import describe
 from fleet_gateway.lists.service import ListMerger
 from fleet_gateway.registry.service import Registry
-from fleet_gateway.routing.client import Forwarder
+from fleet_gateway.routing.client import Destination, Forwarder
 from fleet_gateway.routing.models import LISTS, TASKS, Envelope, of_body, of_headers
 from fleet_gateway.toolsets.models import CALL, Toolset, of_query
 
@@ -33,8 +35,14 @@ class Router:
     """What is behind `/mcp`."""
 
     def __init__(
-        self, local: ASGIApp, registry: Registry, forwarder: Forwarder, lists: ListMerger
+        self,
+        local: ASGIApp,
+        registry: Registry,
+        forwarder: Forwarder,
+        lists: ListMerger,
+        fallbacks: Sequence[tuple[str, str]] = (),
     ) -> None:
+        self._fallbacks = fallbacks
         self._local = local
         self._registry = registry
         self._forwarder = forwarder
@@ -70,7 +78,20 @@ class Router:
             await self._local(scope, receive, send)
         else:
             describe(envelope.method, envelope.name)
-            await self._forwarder.forward(owner, principal, scope, receive, send)
+            to = Destination(owner, fallback=self._fallback(envelope, owner))
+            await self._forwarder.forward(to, principal, scope, receive, send)
+
+    def _fallback(self, envelope: Envelope, owner: str) -> str | None:
+        if envelope.method != "tools/call":
+            return None
+        return next(
+            (
+                service
+                for glob, service in self._fallbacks
+                if service != owner and fnmatchcase(envelope.name, glob)
+            ),
+            None,
+        )
 
     async def _owner(self, envelope: Envelope, toolset: Toolset) -> str | None:
         if envelope.method in TASKS:
@@ -118,7 +139,8 @@ class Straight:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Forward the request under the caller's internal token."""
-        await self._forwarder.forward(self._service, principal_of(scope), scope, receive, send)
+        to = Destination(self._service)
+        await self._forwarder.forward(to, principal_of(scope), scope, receive, send)
 
 
 def principal_of(scope: Scope) -> Principal:

@@ -1,0 +1,1 @@
+"""The tools as plain HTTP: `POST /api/tools/{name}`."""

@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from fleet_common.auth.internal import InternalVerifier
+from fleet_common.auth.keys import KeyFile
+from fleet_common.testing import serving
+from fleet_common.testing.upstream import Upstream, reset, status, upstream_server
+from fleet_gateway.carriers.models import CARRIED
+from fleet_gateway.server import SERVICE, create_gateway
+from fleet_gateway.settings import Settings
+
+
+@pytest.fixture
+async def owner() -> AsyncGenerator[Upstream]:
+    async with upstream_server() as upstream:
+        yield upstream
+
+
+@pytest.fixture
+async def http(
+    tmp_path: Path, keypair: tuple[Path, Path], keys: KeyFile, owner: Upstream
+) -> AsyncGenerator[httpx.AsyncClient]:
+    key = await asyncio.to_thread(keys.create, name="v", roles=["viewer"], tenant="demo")
+    for method_path in ("/mcp", "/readyz"):
+        owner.answer(method_path, status(404))
+    settings = Settings(
+        keys_file=tmp_path / "keys.json",
+        internal_private_key_file=keypair[0],
+        services=(f"data={owner.url}", f"aiml={owner.url}"),
+    )
+    app = await asyncio.to_thread(create_gateway, SERVICE, settings)
+    headers = {"authorization": f"Bearer {key.text}"}
+    async with serving(app) as url, httpx.AsyncClient(base_url=url, headers=headers) as client:
+        owner.requests.clear()
+        yield client
+
+
+async def test_a_carried_request_arrives_as_it_was_under_an_internal_token(
+    http: httpx.AsyncClient, owner: Upstream, keypair: tuple[Path, Path]
+) -> None:
+    owner.answer("/uploads/7", status(201, "stored", Location="/uploads/7"))
+    response = await http.put("/uploads/7?part=2&name=a%2Fb", content=b"\x00bytes")
+    assert (response.status_code, response.text) == (201, "stored")
+    assert response.headers["location"] == "/uploads/7"
+    (request,) = owner.requests[-1:]
+    assert request.raw_path == "/uploads/7?part=2&name=a%2Fb"
+    assert owner.bodies[-1] == b"\x00bytes"
+    token = request.headers["authorization"].removeprefix("Bearer ")
+    pem = await asyncio.to_thread(keypair[1].read_bytes)
+    verified = InternalVerifier(pem, audience="data").verify(token)
+    assert verified is not None
+    assert verified[0].tenant == "demo"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [c.path.format(id="1", job="1") for c in CARRIED if c.needs_caller and "{path" not in c.path]
+    + ["/v1/chat/completions"],
+)
+async def test_where_a_caller_is_needed_a_stranger_is_refused(
+    http: httpx.AsyncClient, owner: Upstream, path: str
+) -> None:
+    owner.answer(path, status(200))
+    response = await http.post(path, headers={"authorization": "Bearer none"})
+    assert response.status_code == 401
+    assert path not in owner.calls
+
+
+async def test_a_signed_link_needs_no_caller_and_learns_of_none(
+    http: httpx.AsyncClient, owner: Upstream
+) -> None:
+    owner.answer("/unsubscribe/abc", status(200, "done"))
+    response = await http.get("/unsubscribe/abc")
+    assert response.text == "done"
+    assert "authorization" not in owner.requests[-1].headers
+
+
+async def test_only_what_reads_is_sent_again(http: httpx.AsyncClient, owner: Upstream) -> None:
+    owner.answer("/exports/9", reset, status(200, "rows"))
+    assert (await http.get("/exports/9")).text == "rows"
+    owner.answer("/uploads/9", reset, status(200))
+    assert (await http.post("/uploads/9", content=b"x")).status_code == 503
+    assert owner.calls["/uploads/9"] == 1
