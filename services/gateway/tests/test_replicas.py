@@ -123,13 +123,14 @@ def replicas(tmp_path: Path, keypair: tuple[Path, Path]) -> list[Replica]:
     return [Replica(f"r{number}", keypair[1], tmp_path) for number in range(3)]
 
 
+@pytest.mark.timeout(60)
 async def test_calls_are_spread_and_none_fails_while_replicas_die_and_come_back(
     tmp_path: Path, keypair: tuple[Path, Path], replicas: list[Replica]
 ) -> None:
     answers: Counter[str] = Counter()
 
     async def call(http: httpx.AsyncClient, request: dict[str, Any]) -> None:
-        for _ in range(40):
+        for _ in range(20):
             response = await http.post("/mcp", **request)
             assert response.status_code == 200, response.text
             message = answer(response)
@@ -157,4 +158,4 @@ async def test_calls_are_spread_and_none_fails_while_replicas_die_and_come_back(
             if replica._task is None or replica._task.done():
                 await replica.start()
     assert set(answers) == {"r0", "r1", "r2"}
-    assert answers.total() == 320
+    assert answers.total() == 160

@@ -159,7 +159,8 @@ async def test_a_new_policy_forgets_every_list_even_one_that_is_being_asked_for(
         world.clock.advance(6)
         await world.get()
         await settle()
-        monkeypatch.setattr(world.policy, "_current", BUILT_IN.model_copy())
+        other = PolicyFile.fixed(BUILT_IN.model_copy())
+        monkeypatch.setattr(world.policy, "_in_force", other._in_force)
         world.services["data"].open.set()
         world.services["data"].edition = 2
         assert (await world.get())[0]["edition"] == 2
