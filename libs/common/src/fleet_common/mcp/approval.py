@@ -56,7 +56,6 @@ _FORM: dict[str, Any] = {
             "type": "boolean",
             "title": "Approve",
             "description": "Yes lets this one call go ahead.",
-            "default": False,
         }
     },
     "required": ["approve"],
