@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+import hmac
+from base64 import urlsafe_b64encode
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,7 @@ from fleet_common.mcp import Service
 from fleet_common.mcp.app import create_app
 from fleet_common.settings import ServiceSettings
 from fleet_common.testing import principal, serving
-from fleet_common.testing.issuer import Issuer, issuer_server
+from fleet_common.testing.issuer import Issuer, issuer_server, unsigned_token
 from fleet_common.testing.wire import answer, modern
 
 PUBLIC = "https://fleet.example/data"
@@ -95,6 +97,47 @@ async def test_a_wrong_token_is_told_so(served: Served) -> None:
     assert response.status_code == 401
     assert 'error="invalid_token"' in response.headers["www-authenticate"]
     assert "resource_metadata=" in response.headers["www-authenticate"]
+
+
+def _hs256(issuer: Issuer) -> str:
+    header = {"alg": "HS256", "typ": "at+jwt", "kid": issuer.signing}
+    body = unsigned_token(header, issuer.claims(aud=DOOR)).rstrip(".")
+    mac = hmac.digest(issuer.keys[issuer.signing].as_pem(private=False), body.encode(), "sha256")
+    return f"{body}.{urlsafe_b64encode(mac).rstrip(b'=').decode()}"
+
+
+BAD: dict[str, Callable[[Issuer], str]] = {
+    "for another door": lambda issuer: issuer.token(aud=f"{DOOR}/"),
+    "of another issuer": lambda issuer: issuer.token(aud=DOOR, iss="https://evil.example"),
+    "expired": lambda issuer: issuer.token(aud=DOOR, exp=1),
+    "without an expiry": lambda issuer: issuer.token(aud=DOOR, exp=None),
+    "not valid yet": lambda issuer: issuer.token(aud=DOOR, nbf=2**40),
+    "of an unknown key": lambda issuer: issuer.token({"kid": "nobody"}, aud=DOOR),
+    "signed by nobody": lambda issuer: unsigned_token(
+        {"alg": "none", "typ": "at+jwt", "kid": issuer.signing}, issuer.claims(aud=DOOR)
+    ),
+    "signed with the public key": _hs256,
+    "truncated": lambda issuer: issuer.token(aud=DOOR)[:-40],
+    "without a signature": lambda issuer: issuer.token(aud=DOOR).rpartition(".")[0],
+    "of 30 kB": lambda issuer: issuer.token(aud=DOOR, padding="x" * 22_000),
+    "of dots": lambda _: "." * 500,
+    "no text": lambda _: "\xff\xfe.\xff.\xff",
+    "with a space": lambda issuer: f" {issuer.token(aud=DOOR)}",
+    "an internal one that nobody signed": lambda _: unsigned_token({"typ": "fleet+jwt"}, {}),
+}
+
+
+@pytest.mark.parametrize("kind", BAD)
+async def test_a_bad_token_is_a_401(served: Served, kind: str) -> None:
+    request = modern("tools/call", "fleet_whoami")
+    bearer = b"Bearer " + BAD[kind](served.issuer).encode("latin-1")
+    headers = [(k.encode(), v.encode()) for k, v in request["headers"].items()]
+    async with httpx.AsyncClient(base_url=served.url) as client:
+        response = await client.post(
+            "/mcp", json=request["json"], headers=[*headers, (b"authorization", bearer)]
+        )
+    assert response.status_code == 401
+    assert 'error="invalid_token"' in response.headers["www-authenticate"]
 
 
 @pytest.mark.parametrize("scope", [None, "openid", "devops:read"])
