@@ -395,8 +395,8 @@ async def confirm_delete(
 @tool(task=True)
 async def multi_input(ctx: Context = CurrentContext()) -> str | mt.InputRequiredResult:
     """Ask two things at once in the middle."""
-    wanted = {"name": question("Your name?", "name"), "color": question("Your color?", "color")}
-    _, ask = need(ctx, **wanted)
+    name, color = question("Your name?", "name"), question("Your color?", "color")
+    _, ask = need(ctx, name=name, color=color)
     return ask or "both answered"
 
 
