@@ -93,38 +93,52 @@ class WebhookDoor:
     async def _answer(self, request: Request) -> Response:
         provider = request.path_params["provider"]
         hook = self._hooks.get(provider)
-        known = provider if hook is not None else _UNKNOWN
-        entry = Entry(self._audit, "webhook", known, None)
-        entry.writes = True  # whatever the handler does with it
         outcome = "cancelled"
         try:
             if hook is None:
                 raise NotFound("webhook", provider)
-            outcome, content = await self._take(hook, request, entry)
+            outcome, content = await self._take(hook, request)
             return JSONResponse(content) if content is not None else Response(status_code=200)
         except FleetError as exc:
             outcome = exc.code
             return _refusal(exc)
         finally:
-            entry.close(outcome)
+            known = provider if hook is not None else _UNKNOWN
             self._deliveries.labels(provider=known, outcome=outcome).inc()
             log.info("webhook_received", provider=known, outcome=outcome)
 
-    async def _take(
-        self, hook: _Open, request: Request, entry: Entry
-    ) -> tuple[str, Mapping[str, Any] | None]:
+    async def _take(self, hook: _Open, request: Request) -> tuple[str, Mapping[str, Any] | None]:
         if self._held >= _HELD:
             raise Overloaded("too many deliveries at once", retry_after_s=5)
         self._held += 1
+        entry = Entry(self._audit, "webhook", hook.declared.provider, None)
         try:
-            signed = await _read(hook, request)
-            provider = hook.declared.provider
-            delivery_id = PROVIDERS[provider].verify(signed, hook.secrets, time.time())
-            entry.decided(allowed=True, rule="signature")
-            delivery = Delivery(provider, delivery_id, signed.headers, signed.body)
-            return await self._once(hook.declared, delivery, entry)
+            try:
+                delivery = await _believed(hook, request)
+            except FleetError as exc:
+                code = exc.code
+                self._audit.tally(
+                    ("webhook", hook.declared.provider, code), lambda: entry.refusal(code)
+                )
+                raise
+            return await self._recorded(hook.declared, delivery, entry)
         finally:
             self._held -= 1
+
+    async def _recorded(
+        self, hook: Webhook, delivery: Delivery, entry: Entry
+    ) -> tuple[str, Mapping[str, Any] | None]:
+        entry.writes = True  # whatever the handler does with it
+        entry.decided(allowed=True, rule="signature")
+        outcome = "cancelled"
+        try:
+            outcome, content = await self._once(hook, delivery, entry)
+        except FleetError as exc:
+            outcome = exc.code
+            raise
+        finally:
+            entry.close(outcome)
+        return outcome, content
 
     async def _once(
         self, hook: Webhook, delivery: Delivery, entry: Entry
@@ -203,6 +217,14 @@ def _opened(hook: Webhook, settings: ServiceSettings) -> _Open:
     if secrets and hook.provider == "hubspot" and not public_url:
         raise SettingsError("the webhook of hubspot needs the public URL that HubSpot calls")
     return _Open(hook, secrets, public_url)
+
+
+async def _believed(hook: _Open, request: Request) -> Delivery:
+    """Return the delivery once its signature is right."""
+    signed = await _read(hook, request)
+    provider = hook.declared.provider
+    delivery_id = PROVIDERS[provider].verify(signed, hook.secrets, time.time())
+    return Delivery(provider, delivery_id, signed.headers, signed.body)
 
 
 async def _read(hook: _Open, request: Request) -> SignedRequest:

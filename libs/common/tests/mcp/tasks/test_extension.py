@@ -17,6 +17,8 @@ from pydantic import SecretStr
 from fleet_cli.engines.freeport import free_port
 from fleet_common.auth.keys import KeyFile
 from fleet_common.redis import Redis, create_redis
+from fleet_common.testing import wait_until
+from fleet_common.testing.collector import collector
 from fleet_common.testing.wire import about_task, answer
 
 
@@ -47,6 +49,24 @@ async def test_a_client_that_knows_tasks_gets_a_task_that_begins_with_the_servic
     assert task.task_id.startswith(f"{fleet.name}.")
     assert (who["task"], who["tenant"]) == (task.task_id, "demo")
     assert 3500 < who["seconds"] <= 3600, "a task has its own deadline"
+
+
+async def test_a_task_is_a_span_below_the_call_that_submitted_it(
+    fleet: Any, connect: Callable[..., Any]
+) -> None:
+    async with collector() as spans, fleet.serving(tracing_endpoint=spans.url) as url:
+        task = await call_tool_task(await connect(url, await fleet.key()), "job_who", {})
+        await task.result()
+
+        async def is_there() -> bool:
+            return any("messaging.system" in span.attributes for span in spans.spans)
+
+        await wait_until(is_there)
+    (work,) = [span for span in spans.spans if "messaging.system" in span.attributes]
+    (call,) = [span for span in spans.spans if span.span_id == work.parent_id]
+    assert work.name == call.name == "tools/call job_who"
+    assert work.trace_id == call.trace_id
+    assert "http.route" in call.attributes
 
 
 async def test_an_older_client_gets_the_same_result_inline_with_progress(

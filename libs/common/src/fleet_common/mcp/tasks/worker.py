@@ -39,11 +39,13 @@ from fleet_common.settings import ServiceSettings
 from fleet_common.tasks import RunningTask, TaskCaller, queue_name
 from fleet_common.tasks.caller import still_allowed
 from fleet_common.tasks.running import running
+from fleet_common.tracing import TraceContext
 
 log = structlog.get_logger()
 
 _KEPT = timedelta(days=1)  # results, and tasks that nobody has started
 _IDLE = timedelta(seconds=1)  # how long one read waits; new work ends the wait at once
+_SPAN = {"messaging.system": "redis", "messaging.operation.type": "process"}
 _ATTEMPTS = 10  # a task that ends its worker each time must not go round for ever
 # docket logs each task at INFO with a rendering of the call; the audit says who ran what.
 logging.getLogger("docket").setLevel(logging.WARNING)
@@ -57,6 +59,7 @@ class TaskWorker:
         self._settings = settings
         self._keys = KeyFile(settings.keys_file) if settings.keys_file else None
         self._oauth = runtime.oauth
+        self._tracing = runtime.tracing
 
     @asynccontextmanager
     async def opened(self, server: FastMCP[Any], tools: Iterable[Tool]) -> AsyncGenerator[None]:
@@ -128,8 +131,17 @@ class TaskWorker:
         arguments = await load_task_args(self.docket, owner, task_id)
         register_task_server(task_id, server)  # where the tool's Context and dependencies come from
         task = RunningTask(task_id, self._settings.tasks_timeout_s, stored.plan)
-        ids = {"request_id": stored.request_id, "traceparent": stored.traceparent}
-        with request_context(**ids, task=task_id), acting_as_token(principal), running(task):
+        submitted = TraceContext.of(stored.traceparent, None)
+        with (
+            self._tracing.request(submitted, tool.name, _SPAN) as (trace, _),
+            request_context(
+                request_id=stored.request_id,
+                traceparent=trace.traceparent if trace else None,
+                task=task_id,
+            ),
+            acting_as_token(principal),
+            running(task),
+        ):
             return await server.call_tool(tool.name, arguments)
 
     async def _caller(self, owner: str | None, task_id: str) -> TaskCaller:
