@@ -29,7 +29,8 @@ TOOLS = {
     },
     "aiml": {"rag_ingest", "rag_search", "embed_texts"},
 }
-ALL = set().union(*TOOLS.values()) | {"fleet_whoami", "fleet_status"}
+EVERYWHERE = {"fleet_whoami", "fleet_audit_search"}
+ALL = set().union(*TOOLS.values()) | EVERYWHERE | {"fleet_status"}
 ERAS: list[Literal["auto", "legacy"]] = ["auto", "legacy"]
 
 
@@ -56,7 +57,7 @@ async def gateway(request: pytest.FixtureRequest, fleet: Fleet) -> Any:
 @pytest.mark.parametrize("era", ERAS)
 @pytest.mark.parametrize("service", ["gateway", *TOOLS])
 async def test_each_url_lists_its_tools(fleet: Fleet, service: str, era: Any) -> None:
-    expected = ALL if service == "gateway" else TOOLS[service] | {"fleet_whoami"}
+    expected = ALL if service == "gateway" else TOOLS[service] | EVERYWHERE
     urls = [fleet.urls[service], fleet.origin(service) + "/key/mcp"]
     if service != "gateway":
         urls.append(f"{fleet.origin('gateway')}/{service}/mcp")
