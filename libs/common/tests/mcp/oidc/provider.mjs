@@ -2,25 +2,26 @@
 //
 // Everybody signs in as ada of tenant acme with role sales, and consents to everything. It prints its URL.
 // POST /test/rotate publishes one more signing key and signs with it from then on.
-// The document of the client https://client.example/oauth.json is answered here: nothing leaves this machine.
+// Client metadata documents below https://client.example/ are answered here: nothing leaves this machine.
 import { generateKeyPairSync, randomUUID } from 'node:crypto';
 import { createServer } from 'node:http';
 
 const { default: Provider } = await import(process.argv[2]);
 
 const SCOPES = 'data:read data:write data:send data:admin';
-const CIMD = 'https://client.example/oauth.json';
+const DOCUMENTS = 'https://client.example/';
 const keys = [];
 let port = 0;
 let callback;
 let provider;
 
-function clientDocument() {
+function clientDocument(url) {
+  const isHosted = url.endsWith('/hosted.json');
   return {
-    client_id: CIMD,
+    client_id: url,
     client_name: 'A client known by its URL',
-    redirect_uris: ['http://127.0.0.1:8765/callback'],
-    application_type: 'native',
+    redirect_uris: [isHosted ? `${DOCUMENTS}callback` : 'http://127.0.0.1:8765/callback'],
+    application_type: isHosted ? 'web' : 'native',
     grant_types: ['authorization_code', 'refresh_token'],
     response_types: ['code'],
     token_endpoint_auth_method: 'none',
@@ -73,7 +74,7 @@ function configuration() {
     findAccount: (_ctx, id) => ({ accountId: id, claims: () => ({ sub: id }) }),
     interactions: { url: (_ctx, interaction) => `/interaction/${interaction.uid}` },
     fetch: async (url, options) =>
-      String(url) === CIMD ? Response.json(clientDocument()) : fetch(url, options),
+      String(url).startsWith(DOCUMENTS) ? Response.json(clientDocument(String(url))) : fetch(url, options),
   };
 }
 

@@ -6,8 +6,12 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import subprocess
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -15,6 +19,7 @@ import pytest
 from fastmcp import Client
 from fastmcp.client.auth import OAuth
 
+from fleet_common.testing.npm import NODE, npm_packages
 from fleet_common.testing.wire import answer, modern
 
 # The first run on a machine installs the authorization server.
@@ -23,6 +28,7 @@ pytestmark = [
     pytest.mark.xdist_group("oidc"),
     pytest.mark.filterwarnings("ignore:Using in-memory token storage"),
 ]
+HERE = Path(__file__).parent
 NATIVE = {"application_type": "native"}
 
 
@@ -47,6 +53,42 @@ async def test_a_client_known_by_its_url_signs_in(door: str, sign_in: Callable[.
         assert (await client.call_tool("note_get", {"note_id": "1"})).data == "first"
     assert auth.context.client_info is not None
     assert auth.context.client_info.client_id == "https://client.example/oauth.json"
+
+
+@dataclass(frozen=True)
+class Vendor:
+    """How a client signs in: what it is known by, and where its users come back to."""
+
+    way: str
+    redirect: str
+
+
+VENDORS = {
+    "ChatGPT": Vendor("https://client.example/hosted.json", "https://client.example/callback"),
+    "Claude": Vendor("dcr", "https://claude.ai/api/mcp/auth_callback"),
+    "an editor": Vendor("dcr", "http://127.0.0.1:33418/"),
+    "an editor known by its URL": Vendor(
+        "https://client.example/oauth.json", "http://127.0.0.1:8765/callback"
+    ),
+}
+
+
+@pytest.mark.parametrize("era", ["modern", "legacy"])
+@pytest.mark.parametrize("vendor", VENDORS)
+async def test_the_official_typescript_clients_sign_in_as_vendors_do(
+    door: str, vendor: str, era: str
+) -> None:
+    packages = await asyncio.to_thread(npm_packages, HERE.parent / "npm" / "package.json")
+    words = [str(packages), era, door, VENDORS[vendor].way, VENDORS[vendor].redirect]
+    process = await asyncio.create_subprocess_exec(
+        NODE, HERE / "sign_in.mjs", *words, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    printed, complaint = await process.communicate()
+    assert process.returncode == 0, complaint.decode()
+    found = json.loads(printed)
+    assert found["who"]["subject"] == "oauth:ada"
+    assert found["who"]["scopes"] == ["data:read", "data:send", "data:write"]
+    assert VENDORS[vendor].way in {found["clientId"], "dcr"}
 
 
 async def test_a_token_for_another_door_stays_outside(door: str, provider: Any) -> None:
