@@ -200,6 +200,12 @@ class TestTheRecords:
         assert approve[2].startswith("round_trip by key:agent, approval ")
         assert [each[:2] for each in change] == [("allow", "started"), ("allow", "ok")]
 
+    async def test_the_version_that_was_approved_is_recorded(self, fleet: Replicas) -> None:
+        async with fleet.client("auto", yes) as client:
+            await delete(client)
+        allowed = [each for each in fleet.audited.events if each["decision"] == "allow"]
+        assert [each["versions"] for each in allowed] == [{"approved": "1"}] * 2
+
     async def test_a_no_is_recorded_and_nothing_begins(self, fleet: Replicas) -> None:
         async with fleet.client("legacy", no) as client:
             await delete(client)

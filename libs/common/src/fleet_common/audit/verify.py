@@ -53,7 +53,7 @@ def verify(
     sought = set(anchors)
     for where, line in lines:
         try:
-            sought.discard(walk.step(line))
+            sought.discard(walk.step(where, line) or "")
         except BadRecord as bad:
             walk.verdict.problem = f"{where}: the record {bad}"
             return walk.verdict
@@ -69,9 +69,15 @@ class _Walk:
         self._key = key
         self._partial = partial
         self._last: Record | None = None
+        self._torn: str | None = None
 
-    def step(self, line: bytes) -> str:
-        """Check the next line and return its hash."""
+    def step(self, where: str, line: bytes) -> str | None:
+        """Check the next line and return its hash; None for what may be the half-written end."""
+        if self._torn is not None:
+            raise BadRecord(f"follows {self._torn}, which is not a whole record")
+        if not line.endswith(b"\n"):
+            self._torn = where
+            return None
         record = self._read(line)
         self._check_link(record)
         if record["kind"] == "start":
@@ -86,7 +92,12 @@ class _Walk:
         return str(record["hash"])
 
     def end(self) -> None:
-        if self._last is not None:
+        if self._torn is not None:
+            self.verdict.gaps.append(
+                f"{self._torn} ends in the middle of a record: "
+                "it is being written, its writer was killed, or its end was cut off"
+            )
+        elif self._last is not None:
             self._check_closed(self._last)
 
     def _read(self, line: bytes) -> Record:

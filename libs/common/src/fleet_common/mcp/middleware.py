@@ -152,6 +152,7 @@ class FleetMiddleware(Middleware):
             admitted = await self._approvals.admit(context, facts.guarded, known, roles)
             if isinstance(admitted, InputRequiredToolResult):
                 return admitted
+            entry.version = admitted.plan.object_version if admitted.plan else None
             await entry.begin()
             with carrying_out(admitted.plan):
                 return await _in_time(call_next, admitted.call, seconds)

@@ -40,6 +40,7 @@ class Entry:
     Attributes:
         writes: whether the tool may change something; set it before `begin`.
         arguments: digest of the arguments; None when they were not read.
+        version: version of the object that was approved for change, if there was an approval.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class Entry:
         arguments: Mapping[str, Any] | None = None,
     ) -> None:
         self.writes = False
+        self.version: str | None = None
         self.arguments = None if arguments is None else digest_of(arguments, log.key)
         self._log = log
         self._action: Action = action
@@ -123,6 +125,7 @@ class Entry:
             trace_id=bound.get("trace_id"),
             ms=(time.monotonic() - self._started) * 1000,
             arguments=self.arguments,
+            versions={"approved": self.version} if self.version else None,
             captured=dict(self._captured) if self._captured else None,
         )
 
