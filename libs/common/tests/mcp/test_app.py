@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,10 @@ from fastmcp.client.transports import StreamableHttpTransport
 
 from fleet_common.auth.internal import InternalSigner, generate_keypair
 from fleet_common.auth.keys import KeyFile
+from fleet_common.auth.usage import KeyUsage
 from fleet_common.mcp import Runtime, Service
 from fleet_common.mcp.app import create_app, create_open_app
+from fleet_common.redis import create_redis
 from fleet_common.settings import ServiceSettings, SettingsError
 from fleet_common.testing import principal, serving, viewer, wait_until
 from fleet_common.testing.wire import MODERN, answer, modern
@@ -70,6 +73,23 @@ async def test_the_key_may_come_as_x_api_key(http: httpx.AsyncClient, viewer_key
             "/mcp", json=request["json"], headers=request["headers"] | {"x-api-key": viewer_key}
         )
     assert answer(response)["result"]["structuredContent"]["credential"] == "key"
+
+
+async def test_the_use_of_a_key_is_written_down_when_the_process_ends_at_the_latest(
+    service: Service[Any, Any], keys_path: Path, viewer_key: str, redis_url: str
+) -> None:
+    settings = ServiceSettings(keys_file=keys_path, redis_url=redis_url)
+    request = modern("tools/call", "fleet_whoami")
+    headers = request["headers"] | {"authorization": f"Bearer {viewer_key}"}
+    async with (
+        serving(await asyncio.to_thread(create_app, service, settings)) as url,
+        httpx.AsyncClient(base_url=url) as client,
+    ):
+        await client.post("/key/mcp", json=request["json"], headers=headers)
+    redis = create_redis(redis_url)
+    used = await KeyUsage(redis).read()
+    await redis.aclose(close_connection_pool=True)
+    assert datetime.now(UTC) - used[viewer_key.split("_")[1]] < timedelta(minutes=1)
 
 
 async def test_an_internal_token_opens_the_first_door_only(
