@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any, Literal
 
@@ -99,6 +100,33 @@ class TestTheClientAsks:
     async def test_a_process_without_redis_can_still_ask(self, fleet: Replicas, era: Era) -> None:
         async with fleet.client(era, yes, redis_url=None) as client:
             assert text(await delete(client)) == "deleted 1 at version 1"
+
+
+async def test_a_client_that_cannot_show_the_question_has_said_no(fleet: Replicas) -> None:
+    async def broken(*_: Any) -> ElicitResult[Any]:
+        raise RuntimeError("no window to show it in")
+
+    async with fleet.client("legacy", broken) as client:
+        told = facts(await delete(client))
+    assert (told["code"], "did not show" in told["message"]) == ("approval_denied", True)
+    assert fleet.shelf.deleted == []
+
+
+async def test_a_question_that_nobody_answers_ends(
+    fleet: Replicas, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answered = asyncio.Event()
+
+    async def away(*_: Any) -> ElicitResult[Any]:
+        await answered.wait()
+        return await yes()
+
+    monkeypatch.setattr("fleet_common.mcp.approval._LIFE_S", 0.05)
+    async with fleet.client("legacy", away) as client:
+        told = facts(await delete(client))
+        answered.set()
+    assert (told["code"], told["retryable"]) == ("deadline_exceeded", True)
+    assert fleet.shelf.deleted == []
 
 
 async def test_the_token_is_an_argument_that_the_tool_itself_never_sees(fleet: Replicas) -> None:
