@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import unicodedata
 from dataclasses import replace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from fleet_common.approvals import Approver, Ask, Plan
 from fleet_common.approvals.models import one_line
@@ -21,6 +24,13 @@ def test_a_value_cannot_look_like_another_line() -> None:
 @pytest.mark.parametrize("hidden", ["\u202e", "\u200b", "\x1b[2J", "\x00", "\ud800"])
 def test_characters_that_hide_or_reorder_are_gone(hidden: str) -> None:
     assert hidden[0] not in one_line(f"a{hidden}b")
+
+
+@given(st.text())
+def test_whatever_a_record_says_is_one_line_of_visible_characters(text: str) -> None:
+    line = one_line(text)
+    assert line == line.strip()
+    assert not [c for c in line if unicodedata.category(c)[0] in "CZ" and c != " "]
 
 
 def test_long_texts_and_lists_are_cut() -> None:
