@@ -122,6 +122,7 @@ class Fleet:
     sales_key: str
     services: dict[str, AsyncExitStack]
     events: Events
+    settings: Settings
 
     def client(self, **headers: str) -> httpx.AsyncClient:
         return httpx.AsyncClient(
@@ -201,4 +202,4 @@ async def fleet(
         )
         app = await asyncio.to_thread(create_gateway, SERVICE, config)
         url = await stack.enter_async_context(serving(app))
-        yield Fleet(url, key.text, sales.text, services, events)
+        yield Fleet(url, key.text, sales.text, services, events, config)

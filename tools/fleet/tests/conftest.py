@@ -35,6 +35,8 @@ if verb == "config":
     print(json.dumps({{"service": name, "settings": rows}}))
 if verb == "stdio":
     print(os.environ[prefix + "STDIO_KEY"])
+if verb in ("registry", "routes"):
+    print(verb, *sys.argv[2:], os.environ["FLEET_GATEWAY_SERVICES"])
 if verb in ("migrate", "seed"):
     print(verb, "MIGRATOR_URL" in " ".join(os.environ))
 if verb != "serve":

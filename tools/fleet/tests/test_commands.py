@@ -301,6 +301,18 @@ def test_stdio_becomes_the_service_with_a_key(state: State, stand_ins: Path) -> 
     assert done.stdout.strip() == key
 
 
+@pytest.mark.parametrize(
+    "words",
+    [("registry", "accept", "data", "crm_get"), ("routes", "export", "--hostname", "a.example")],
+)
+def test_the_gateways_own_verbs_are_told_where_the_services_are(
+    state: State, stand_ins: Path, words: tuple[str, ...]
+) -> None:
+    done = typed(state, *words)
+
+    assert done.stdout.startswith(f"{' '.join(words)} data=http://127.0.0.1:")
+
+
 def test_run_is_refused_where_a_fleet_runs(fleet: Fleet, state: State) -> None:
     with state.locked():
         result = fleet("run")

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
+import anyio.to_thread
 from starlette.applications import Starlette
 from starlette.types import ASGIApp
 
@@ -35,10 +36,13 @@ from fleet_gateway.deps import Deps
 from fleet_gateway.lists.cache import ListCache
 from fleet_gateway.lists.service import ListMerger
 from fleet_gateway.lists.sources import OwnLists, ServiceLists
+from fleet_gateway.registry.changes import Changes, is_listening
+from fleet_gateway.registry.commands import registry_command
 from fleet_gateway.registry.models import Catalogue
 from fleet_gateway.registry.pins import FilePins, RedisPins
 from fleet_gateway.registry.service import Registry
 from fleet_gateway.rest.service import API_PATH, RestDoor
+from fleet_gateway.routes.commands import routes_command
 from fleet_gateway.routing.client import Forwarder
 from fleet_gateway.routing.nesting import Nesting
 from fleet_gateway.routing.service import Router, Straight
@@ -121,7 +125,8 @@ def _tokens(settings: Settings, signer: InternalSigner) -> Tokens:
 @asynccontextmanager
 async def open_deps(settings: Settings, runtime: Runtime) -> AsyncGenerator[Deps]:
     """Open the connections to the services, for stdio; `create_gateway` shares them with its routes."""
-    async with _connect(settings, runtime).opened() as deps:
+    parts = await anyio.to_thread.run_sync(_connect, settings, runtime)
+    async with parts.opened() as deps:
         yield deps
 
 
@@ -135,6 +140,7 @@ SERVICE: Service[Settings, Deps] = Service(
     checks=lambda deps: (Check("services", deps.registry.settled),),
     # Declares the capability; the router sends the requests themselves to the services.
     complete=lambda _ref, _argument, _context: None,
+    commands={"registry": registry_command, "routes": routes_command(open_deps)},
 )
 
 
@@ -148,6 +154,9 @@ def create_gateway(
     shared = replace(service, open_deps=lambda _settings, _runtime: parts.opened())
     server = create_server(shared, settings, runtime=run)
     server.add_extension(TaskCapability())
+    changes = Changes()
+    changes.serve_on(server)
+    registry.on_change.append(changes.tell)
     local = mcp_transport(server)
     own = AtPath(local, MCP_PATH)
     parts.lists.lead_with(service.name, OwnLists(own))
@@ -177,7 +186,7 @@ def create_gateway(
         settings,
         run,
         lifespan=local.router.lifespan_context,
-        is_nested=parts.nesting.is_nested,
+        is_nested=lambda scope: parts.nesting.is_nested(scope) or is_listening(scope),
         routes=[
             *ApprovalRoutes(run.approvals, run.policy, run.audit, verify).routes(),
             *WebhookRoutes(settings.webhook_owners(), forwarder).routes(),

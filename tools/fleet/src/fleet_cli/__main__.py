@@ -20,6 +20,7 @@ from fleet_cli.connect import CLIENTS, KEY_VARIABLE, Endpoint, config_for, write
 from fleet_cli.credentials import key, key_file, token
 from fleet_cli.environment import Environment
 from fleet_cli.errors import BadInput, FleetCommandError, NotRunning
+from fleet_cli.gateway import registry, routes
 from fleet_cli.ports import DEFAULT_BASE, SERVICES, Ports, plan_ports
 from fleet_cli.reports import follow, print_log, settings_table, status_table
 from fleet_cli.run import RunOptions, run_fleet
@@ -242,7 +243,7 @@ def stdio(here: Here, service: str) -> NoReturn:
     os.execve(sys.executable, command, environment)  # noqa: S606 - no shell; our own interpreter
 
 
-for _command in (audit, disable, disabled, enable, key, token):
+for _command in (audit, disable, disabled, enable, key, registry, routes, token):
     main.add_command(_command)
 
 

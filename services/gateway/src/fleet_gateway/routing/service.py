@@ -20,6 +20,7 @@ from fleet_common.mcp.gate import error_response
 from fleet_common.mcp.identity import FleetToken
 from fleet_common.tracing import describe
 from fleet_gateway.lists.service import ListMerger
+from fleet_gateway.registry.changes import is_listening
 from fleet_gateway.registry.service import Registry
 from fleet_gateway.routing.client import Destination, Forwarder
 from fleet_gateway.routing.models import LISTS, TASKS, Envelope, of_body, of_headers
@@ -60,6 +61,10 @@ class Router:
 
     async def _route(self, scope: Scope, receive: Receive, send: Send) -> None:
         principal = principal_of(scope)
+        if is_listening(scope):
+            # It holds no slot, so it must not become anything else: the server checks header against body.
+            await self._local(scope, receive, send)
+            return
         envelope = of_headers(scope["headers"])
         if envelope is None or envelope.method not in _BY_HEADER or envelope.name == CALL:
             body = await read_body(receive)

@@ -1,0 +1,60 @@
+"""`subscriptions/listen`: tells clients of 2026-07-28 that a list has changed.
+
+Older clients get no such word over stateless HTTP; they ask again when they like.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from fastmcp import FastMCP
+from mcp.server.subscriptions import (
+    ListenHandler,
+    PromptsListChanged,
+    ResourcesListChanged,
+    ServerEvent,
+    ToolsListChanged,
+)
+from mcp_types import SubscriptionsListenRequestParams
+from starlette.types import Scope
+
+LISTEN = "subscriptions/listen"
+_STREAMS = 256  # each is an open connection and nothing else
+Listener = Callable[[ServerEvent], None]
+
+
+class Changes:
+    """Passes each change of the registry on to every open stream."""
+
+    def __init__(self) -> None:
+        self._listeners: dict[object, Listener] = {}
+
+    def tell(self) -> None:
+        """Say that any list may have changed: which one matters to whom is for the clients' lists to show."""
+        for listener in [*self._listeners.values()]:
+            for event in (ToolsListChanged(), PromptsListChanged(), ResourcesListChanged()):
+                listener(event)
+
+    async def publish(self, event: ServerEvent) -> None:
+        """Pass one event on."""
+        for listener in [*self._listeners.values()]:
+            listener(event)
+
+    def subscribe(self, listener: Listener) -> Callable[[], None]:
+        """Add a listener; return what removes it."""
+        token = object()
+        self._listeners[token] = listener
+        return lambda: self._listeners.pop(token, None) and None
+
+    def serve_on(self, server: FastMCP[Any]) -> None:
+        """Let clients of `server` listen."""
+        handler = ListenHandler(self, max_subscriptions=_STREAMS)
+        # FastMCP 4.1 has no public way to add a request handler.
+        low_level = server._mcp_server  # noqa: SLF001
+        low_level.add_request_handler(LISTEN, SubscriptionsListenRequestParams, handler)
+
+
+def is_listening(scope: Scope) -> bool:
+    """Return whether a request says that it only listens: it needs no slot, because it does nothing."""
+    return (b"mcp-method", LISTEN.encode()) in scope["headers"]

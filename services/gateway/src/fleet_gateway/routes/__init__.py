@@ -1,0 +1,1 @@
+"""The routing table as Gateway API resources, for a platform that routes with its own data plane."""
