@@ -48,9 +48,9 @@ class RunningFleet:
         return {child["name"]: child["pid"] for child in facts["children"]}
 
 
-def free_base() -> int:
-    """Return a port after which six more are free."""
-    for base in range(20080, 60000, 100):
+def free_base(first: int = 20080) -> int:
+    """Return a port, from `first` on, after which six more are free."""
+    for base in range(first, 60000, 100):
         if all(_is_free(base + offset) for offset in range(7)):
             return base
     raise RuntimeError("no seven ports in a row are free")
@@ -175,7 +175,8 @@ def laptop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Laptop]:
     project.mkdir()
     (project / "README.md").write_text("# Shop\n\nThe shop sells lamps.\n")
     (project / ".fleet").mkdir(mode=0o700)
-    yield Laptop(project, free_base())
+    # Far from the ports of the other fleet, which may start in between.
+    yield Laptop(project, free_base(30080))
     shutil.rmtree(engine_folder(project))
 
 
