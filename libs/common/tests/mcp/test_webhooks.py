@@ -14,6 +14,8 @@ import pytest
 from pydantic import SecretStr
 from structlog.testing import capture_logs
 
+from fleet_cli.engines.freeport import free_port
+from fleet_cli.engines.valkey import Valkey
 from fleet_common.errors import Unavailable
 from fleet_common.mcp import Runtime, Service
 from fleet_common.mcp.app import create_app
@@ -238,6 +240,67 @@ async def test_a_body_over_the_cap_is_refused_before_it_is_read_whole(
         response = await http.post(HOOK, content=body if announced else stream(), headers=headers)
     assert response.status_code == 413
     assert work.done == []
+
+
+async def test_a_body_that_does_not_arrive_is_given_up_and_others_go_on(
+    http: httpx.AsyncClient, work: Work, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fleet_common.mcp.webhooks._BODY_S", 0.05)
+    body = push()
+    headers = github_headers(body, SECRET)
+
+    url = http.base_url
+    reader, writer = await asyncio.open_connection(url.host, url.port)
+    lines = [f"{k}: {v}" for k, v in headers.items()]
+    head = "\r\n".join([f"POST {HOOK} HTTP/1.1", "host: 127.0.0.1", "content-length: 99", *lines])
+    writer.write(head.encode() + b"\r\n\r\n{")
+    assert (await http.post(HOOK, content=body, headers=headers)).status_code == 200
+    assert (await reader.readline()).startswith(b"HTTP/1.1 504")
+    writer.close()
+    await writer.wait_closed()
+    assert len(work.done) == 1
+
+
+async def test_more_deliveries_than_a_process_holds_are_shed(
+    http: httpx.AsyncClient, work: Work, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fleet_common.mcp.webhooks._HELD", 1)
+    work.go.clear()
+    bodies = push(number=1), push(number=2)
+    first = asyncio.create_task(
+        http.post(HOOK, content=bodies[0], headers=github_headers(bodies[0], SECRET))
+    )
+    await work.started.wait()
+    headers = github_headers(bodies[1], SECRET)
+    shed = await http.post(HOOK, content=bodies[1], headers=headers)
+    work.go.set()
+    assert (shed.status_code, shed.headers["retry-after"]) == (503, "5")
+    assert (await first).status_code == 200
+    assert (await http.post(HOOK, content=bodies[1], headers=headers)).status_code == 200
+
+
+async def test_redis_that_goes_away_during_the_work_does_not_undo_it(
+    work: Work, hook: Webhook, keys_path: Path, tmp_path: Path
+) -> None:
+    work.go.clear()
+    body = push()
+    server = Valkey(
+        home=tmp_path / "valkey", port=free_port(), password="test", log=tmp_path / "valkey.log"
+    )
+    child = await asyncio.to_thread(server.start)
+    try:
+        settings = ServiceSettings(keys_file=keys_path, redis_url=SecretStr(server.url))
+        async with replicas(service_with(work, hook), settings) as (http,):
+            call = asyncio.create_task(
+                http.post(HOOK, content=body, headers=github_headers(body, SECRET))
+            )
+            await work.started.wait()
+            await asyncio.to_thread(child.stop)
+            work.go.set()
+            assert (await call).status_code == 200
+    finally:
+        await asyncio.to_thread(child.stop)
+    assert len(work.done) == 1
 
 
 async def test_a_handlers_answer_is_sent_as_json(http: httpx.AsyncClient, work: Work) -> None:
