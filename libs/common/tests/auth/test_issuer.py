@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import warnings
 from collections.abc import AsyncGenerator
@@ -117,6 +118,59 @@ async def test_a_damaged_key_set_keeps_the_keys_there_are(issuer: Issuer, body: 
         with pytest.raises(Unavailable):
             await keys.find("other")
         assert await keys.find("k")
+
+
+async def test_keys_that_moved_are_found_again(issuer: Issuer) -> None:
+    async with upstream_server() as moving, open_client(name="issuer") as client:
+        first, second = (f"{moving.url}/{name}" for name in ("first", "second"))
+        where = metadata_urls(moving.url)[0].removeprefix(moving.url)
+        says = (json.dumps({"issuer": moving.url, "jwks_uri": url}) for url in (first, second))
+        moving.answer(where, *(status(200, text) for text in says))
+        moving.answer("/first", status(200, json.dumps({"keys": [published(EC)]})), status(404))
+        moving.answer("/second", status(200, json.dumps({"keys": [published(EC, kid="new")]})))
+        keys = IssuerKeys(client, moving.url, between_looks_s=0)
+        assert await keys.find("k")
+        with pytest.raises(Unavailable):
+            await keys.find("new")
+        assert await keys.find("new")
+
+
+@pytest.mark.parametrize("jwks_url", [None, 7, "ftp://x", "http://[", "//evil.example/jwks"])
+async def test_metadata_without_a_usable_address_of_the_keys_is_a_failed_look(
+    jwks_url: object,
+) -> None:
+    async with upstream_server() as odd, open_client(name="issuer") as client:
+        where = metadata_urls(odd.url)[0].removeprefix(odd.url)
+        odd.answer(where, status(200, json.dumps({"issuer": odd.url, "jwks_uri": jwks_url})))
+        with pytest.raises(Unavailable):
+            await IssuerKeys(client, odd.url).find("k")
+
+
+async def test_keys_of_an_https_issuer_are_fetched_over_https_only() -> None:
+    async with open_client(name="issuer") as client:
+        keys = IssuerKeys(client, "https://idp.example")
+        assert keys._secure("https://keys.example/jwks") == "https://keys.example/jwks"
+        with pytest.raises(_Unusable):
+            keys._secure("http://keys.example/jwks")
+
+
+async def test_an_answer_that_cannot_be_unpacked_is_a_failed_look(issuer: Issuer) -> None:
+    async with upstream_server() as upstream, open_client(name="issuer") as client:
+        upstream.answer("/jwks", status(200, "no gzip", Content_Encoding="gzip"))
+        keys = IssuerKeys(client, issuer.url, jwks_url=f"{upstream.url}/jwks")
+        with pytest.raises(Unavailable):
+            await keys.find("k")
+
+
+async def test_a_key_that_a_look_under_way_brings_needs_no_other_look(issuer: Issuer) -> None:
+    async with open_client(name="issuer") as client:
+        keys = IssuerKeys(client, issuer.url, between_looks_s=0)
+        first = asyncio.create_task(keys.find(issuer.signing))
+        await wait_until(lambda: _reached(issuer, 1))
+        second = asyncio.create_task(keys.find(issuer.signing))
+        assert await first
+        assert await second
+    assert issuer.calls["/jwks"] == 1
 
 
 async def test_keys_are_renewed_and_a_withdrawn_one_stops_working(issuer: Issuer) -> None:

@@ -110,6 +110,16 @@ async def _warned(revocations: Revocations) -> bool:
     return revocations._is_away
 
 
+async def test_somebody_else_s_text_on_the_list_does_no_harm(shared: Shared) -> None:
+    revocations = Revocations(shared.redis, key=shared.key, copy_s=0.02)
+    await revocations.revoke_token("t1")
+    async with revocations.watched():
+        await wait_until(lambda: seen(revocations, token()))
+        await shared.redis.hset(shared.key, b"\xff", "soon")
+        await wait_until(lambda: _warned(revocations))
+        assert revocations.covers(token())
+
+
 async def test_where_nothing_is_shared_nothing_is_revoked() -> None:
     revocations = Revocations(None)
     async with revocations.watched():

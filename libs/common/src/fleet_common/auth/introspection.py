@@ -49,7 +49,7 @@ class Introspector:
         try:
             response = await self._client.post(self._url, data=form, auth=self._auth)
             facts = response.json() if response.status_code == 200 else None
-        except (FleetError, ValueError) as exc:
+        except (FleetError, httpx.HTTPError, ValueError) as exc:
             raise self._away(type(exc).__name__) from exc
         if not isinstance(facts, dict):
             raise self._away(f"status {response.status_code}")

@@ -56,7 +56,8 @@ class IssuerKeys:
     ) -> None:
         self._client = client
         self._issuer = issuer
-        self._jwks_url = jwks_url
+        self._told_url = jwks_url
+        self._found_url: str | None = None
         self._renew_s = renew_s
         self._between_looks_s = between_looks_s
         self._keys: Mapping[str, SigningKey] = {}
@@ -74,7 +75,7 @@ class IssuerKeys:
         known = self._keys.get(key_id)
         if known is not None:
             return known
-        await self._look_after(self._looks)
+        await self._look_after(self._looks, key_id)
         found = self._keys.get(key_id)
         if found is None and self._failed:
             raise Unavailable("the authorization server", retry_after_s=2.0)
@@ -95,10 +96,10 @@ class IssuerKeys:
             await self._look_after(self._looks)
             await asyncio.sleep(self._renew_s)
 
-    async def _look_after(self, looks: int) -> None:
-        """Return after a look that began after the one numbered `looks`."""
+    async def _look_after(self, looks: int, key_id: str | None = None) -> None:
+        """Return once the key is there, or else after a look that began after the one numbered `looks`."""
         async with self._looking:
-            if self._looks > looks:
+            if self._looks > looks or key_id in self._keys:
                 return
             await asyncio.sleep(self._looked_at + self._between_looks_s - time.monotonic())
             self._looks += 1
@@ -107,11 +108,14 @@ class IssuerKeys:
 
     async def _look(self) -> None:
         try:
-            self._jwks_url = self._jwks_url or await self._discover()
-            self._keys = signing_keys(await self._fetch(self._jwks_url))
-            self._failed = False
-        except (FleetError, _Unusable) as exc:
-            self._failed = True
+            url = self._told_url or self._found_url or await self._discover()
+            self._keys = signing_keys(await self._fetch(url))
+            self._found_url, self._failed = url, False
+        except (FleetError, httpx.HTTPError, httpx.InvalidURL, _Unusable) as exc:
+            self._found_url, self._failed = (
+                None,
+                True,
+            )  # the keys may have moved: look in the metadata again
             log.warning("issuer_keys_not_fetched", reason=str(exc), kept=len(self._keys))
 
     async def _discover(self) -> str:
@@ -121,11 +125,16 @@ class IssuerKeys:
                 metadata = await self._fetch(url)
             except _Unusable:
                 continue
-            jwks_url = metadata.get("jwks_uri")
             # RFC 8414 §3.3: a document that names another issuer must not be used.
-            if metadata.get("issuer") == self._issuer and isinstance(jwks_url, str):
-                return jwks_url
+            if metadata.get("issuer") == self._issuer:
+                return self._secure(metadata.get("jwks_uri"))
         raise _Unusable("the issuer publishes no metadata that names it and its keys")
+
+    def _secure(self, jwks_url: Any) -> str:
+        scheme = urlsplit(self._issuer).scheme  # plain http is a laptop's
+        if isinstance(jwks_url, str) and jwks_url.startswith(("https://", f"{scheme}://")):
+            return jwks_url
+        raise _Unusable("the issuer's metadata names no keys at an https URL")
 
     async def _fetch(self, url: str) -> dict[str, Any]:
         response = await self._client.get(url, headers={"accept": "application/json"})

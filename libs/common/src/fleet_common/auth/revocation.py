@@ -104,13 +104,14 @@ class Revocations:
         try:
             # Any: redis-py's type leaves open whether answers are bytes; ours are.
             rows: dict[Any, Any] = await redis.hgetall(self._key)
-        except REDIS_AWAY as exc:
+            revoked = {name.decode(): float(at) for name, at in rows.items()}
+        except (*REDIS_AWAY, ValueError) as exc:  # or somebody else's text under our key
             if not self._is_away:
                 log.warning("revocations_not_read", error=type(exc).__name__)
             self._is_away = True
             return
         self._is_away = False
-        self._revoked = {name.decode(): float(at) for name, at in rows.items()}
+        self._revoked = revoked
 
     async def _add(self, entry: str) -> None:
         if self._redis is None:
