@@ -1,6 +1,7 @@
 """The MCP side of a service: declare a `Service`, and every door, guard and middleware is the fleet's."""
 
 from fleet_common.mcp.approval import CurrentPlan
+from fleet_common.mcp.caching import cached
 from fleet_common.mcp.declared import touches
 from fleet_common.mcp.identity import CurrentGrant, CurrentPrincipal
 from fleet_common.mcp.results import TABLE_SCHEMA, fence, table
@@ -15,6 +16,7 @@ __all__ = [
     "CurrentPrincipal",
     "Runtime",
     "Service",
+    "cached",
     "fence",
     "table",
     "touches",

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+import inspect
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import lru_cache
@@ -177,3 +178,10 @@ def CurrentGrant() -> Grant:  # noqa: N802 - as above
     """Return the dependency that gives a tool how far its caller reaches: rows, repositories, namespaces, masks."""
     # Any: as above.
     return cast(Grant, cast(Any, Depends(_grant)))
+
+
+def asks_for_its_caller(fn: Callable[..., Any]) -> bool:
+    """Return whether a function, or anything it depends on, is given the `CurrentPrincipal`."""
+    defaults = (p.default for p in inspect.signature(fn).parameters.values())
+    factories = [d.factory for d in defaults if callable(getattr(d, "factory", None))]
+    return _principal in factories or any(map(asks_for_its_caller, factories))

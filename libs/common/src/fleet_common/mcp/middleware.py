@@ -10,6 +10,7 @@ import inspect
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, TypeVar
 
 import mcp_types
@@ -45,10 +46,11 @@ from fleet_common.errors import (
 from fleet_common.limits import CallLimits
 from fleet_common.logs import with_trace_id
 from fleet_common.mcp.approval import ApprovalGate, Call, Guarded, carrying_out, split_token
+from fleet_common.mcp.caching import ToolCache
 from fleet_common.mcp.identity import acting_as, caller
 from fleet_common.mcp.recording import Entry
 from fleet_common.metrics import Metrics
-from fleet_common.policy import REGISTRY_ROLE, PolicyFile, Role, Target
+from fleet_common.policy import REGISTRY_ROLE, Grant, PolicyFile, Role, Target
 from fleet_common.switches import Switches
 from fleet_common.tasks import running_task
 
@@ -69,6 +71,7 @@ class ToolFacts:
     timeout_s: float
     guarded: Guarded
     writes: bool
+    kept_for: timedelta | None = None
 
 
 class FleetMiddleware(Middleware):
@@ -83,6 +86,7 @@ class FleetMiddleware(Middleware):
         policy: PolicyFile,
         switches: Switches,
         limits: CallLimits,
+        cache: ToolCache,
         metrics: Metrics,
         audit: AuditLog,
         local_principal: Principal | None,
@@ -95,6 +99,7 @@ class FleetMiddleware(Middleware):
         self._policy = policy
         self._switches = switches
         self._limits = limits
+        self._cache = cache
         self._metrics = metrics
         self._audit = audit
         self._local = local_principal
@@ -154,6 +159,8 @@ class FleetMiddleware(Middleware):
                 return admitted
             entry.version = admitted.plan.object_version if admitted.plan else None
             await entry.begin()
+            if facts.kept_for is not None:
+                call_next = self._cache.before(call_next, facts.kept_for, Grant.of(known, roles))
             with carrying_out(admitted.plan):
                 return await _in_time(call_next, admitted.call, seconds)
 

@@ -18,9 +18,11 @@ from mcp.server.request_state import RequestStateSecurity
 from fleet_common.approvals.models import LIFETIME
 from fleet_common.approvals.planning import plain_planner, planner_of
 from fleet_common.auth import Principal
+from fleet_common.cache import Cache
 from fleet_common.health import Check
 from fleet_common.mcp.approval import ApprovalGate, Guarded, show_confirm_argument
 from fleet_common.mcp.audit_search import audit_search
+from fleet_common.mcp.caching import ToolCache, kept_for
 from fleet_common.mcp.declared import is_confirmed, only_reads, scope_of
 from fleet_common.mcp.fixed import FixedTools
 from fleet_common.mcp.identity import caller
@@ -97,6 +99,7 @@ def create_server(
         policy=run.policy,
         switches=run.switches,
         limits=run.limits,
+        cache=ToolCache(Cache(run.redis, run.metrics), service.name, service.version),
         metrics=run.metrics,
         audit=run.audit,
         local_principal=local_principal,
@@ -167,4 +170,5 @@ def _facts(
         timeout_s=timeout_s,
         guarded=Guarded(planner, by_default, timeout_s),
         writes=not only_reads(tool),
+        kept_for=kept_for(fn),
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from datetime import timedelta
 from typing import Annotated, Any
 
 from fastmcp.dependencies import Depends
@@ -11,7 +12,7 @@ from fastmcp.tools import ToolResult, tool
 from mcp_types import ToolAnnotations
 from pydantic import Field
 
-from fleet_common.mcp import CurrentGrant, touches
+from fleet_common.mcp import CurrentGrant, cached, touches
 from fleet_common.mcp.results import TABLE_SCHEMA, table
 from fleet_common.policy import Grant
 from fleet_devops.deps import get_monitoring
@@ -26,6 +27,8 @@ READS = ToolAnnotations(
 )
 
 
+# Prometheus itself scrapes every 5 to 15 s: within ten seconds the same question has the same answer.
+@cached(timedelta(seconds=10))
 @tool(
     title="Query metrics",
     meta=touches("private"),
