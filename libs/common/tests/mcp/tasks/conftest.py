@@ -7,7 +7,7 @@ import runpy
 import secrets
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +26,17 @@ JOBS = Path(__file__).parent / "jobs.py"
 
 @dataclass
 class Fleet:
-    """One service with tasks; its jobs are shared with the test."""
+    """One service with tasks; its jobs are shared with the test.
+
+    Attributes:
+        runtime: of the server that was started last.
+    """
 
     name: str
     settings: ServiceSettings
     jobs: Any
     service: Any
+    runtime: Runtime | None = None
 
     async def key(self, role: str = "admin", *, tenant: str = "demo") -> str:
         """Return a new key."""
@@ -46,11 +51,13 @@ class Fleet:
         return KeyFile(self.settings.keys_file)
 
     @asynccontextmanager
-    async def serving(self, **changes: Any) -> AsyncGenerator[str]:
-        """Serve the service and yield its URL."""
+    async def serving(self, without: str = "", **changes: Any) -> AsyncGenerator[str]:
+        """Serve the service, perhaps without one of its tools, and yield its URL."""
         settings = self.settings.model_copy(update=changes)
-        runtime = Runtime.create(self.name, "1", settings)
-        app = await asyncio.to_thread(create_app, self.service, settings, runtime=runtime)
+        tools = tuple(tool for tool in self.service.tools if tool.__name__ != without)
+        service = replace(self.service, tools=tools)
+        self.runtime = Runtime.create(self.name, "1", settings)
+        app = await asyncio.to_thread(create_app, service, settings, runtime=self.runtime)
         async with serving(app) as url:
             yield url
 

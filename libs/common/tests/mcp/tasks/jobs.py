@@ -64,7 +64,7 @@ async def job_wait(path: str) -> str:
     return f"ended in {os.getpid()}"
 
 
-@tool(task=True, meta=SCOPE, timeout=0.2)
+@tool(task=True, meta=SCOPE, timeout=1.0)
 async def job_hold(ctx: Context = CurrentContext(), jobs: Jobs = CurrentDeps()) -> str:
     """Hold until the test lets go; longer than a call of it may take."""
     await ctx.report_progress(1, 2, "holding")

@@ -92,6 +92,7 @@ async def test_a_poll_shows_how_far_the_work_is(fleet: Any, connect: Callable[..
         task = await call_tool_task(await connect(url, await fleet.key()), "job_hold", {})
         await fleet.jobs.held.wait()
         working = await task.status()
+        await asyncio.sleep(1.1)  # longer than a call of it may take
         fleet.jobs.release.set()
         assert (working.status, working.status_message) == ("working", "holding")
         assert (await task.result()).data == "held", "the limit of a call is not a task's"
@@ -249,6 +250,42 @@ async def test_what_a_stopping_worker_cannot_finish_another_one_does(
         fleet.jobs.release.set()
         async with fleet.serving():
             assert (await task.result()).data == "held"
+
+
+async def test_from_sigterm_on_no_task_is_taken(
+    fleet: Any, connect: Callable[..., Any], redis: Redis
+) -> None:
+    async def nobody_works() -> bool:
+        return int(await redis.zcard(f"fleet-{fleet.name}:workers")) == 0
+
+    async with fleet.serving(tasks_worker=False) as url:
+        client = await connect(url, await fleet.key())
+        async with fleet.serving(shutdown_grace_s=5):
+            held = await call_tool_task(client, "job_hold", {})
+            await fleet.jobs.held.wait()
+            fleet.runtime.health.draining = True  # what the signal's handler does first
+            await wait_until(nobody_works)
+            late = await call_tool_task(client, "job_who", {})
+            fleet.jobs.release.set()
+            assert (await held.result()).data == "held"
+            assert (await late.status()).status == "working"
+
+
+async def test_a_worker_of_another_version_refuses_what_it_does_not_know(
+    fleet: Any, connect: Callable[..., Any]
+) -> None:
+    async with fleet.serving(tasks_worker=False) as url:
+        client = await connect(url, await fleet.key())
+        task = await call_tool_task(client, "job_who", {})
+        async with fleet.serving(without="job_who"):
+            with pytest.raises(ToolError, match=r"^unavailable: a worker that has this tool"):
+                await task.result()
+
+
+async def test_an_endless_id_is_unknown_and_reaches_no_redis(fleet: Any) -> None:
+    key = await fleet.key()
+    async with fleet.serving() as url:
+        assert (await ask(url, key, "tasks/get", f"{fleet.name}.{'x' * 1000}"))["code"] == -32602
 
 
 async def test_a_task_that_ends_its_worker_each_time_is_given_up(

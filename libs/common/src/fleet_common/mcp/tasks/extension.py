@@ -49,6 +49,7 @@ log = structlog.get_logger()
 
 _REDIS_S = 5.0  # several round trips, each of which a dead network could keep for ever
 _RESTART_S = 2.0  # what a Redis that restarts may take before callers hear of it
+_MAX_ID = 256  # what we make is shorter; anything goes into keys of Redis
 _AWAY = "the task queue"
 
 T = TypeVar("T")
@@ -139,17 +140,22 @@ class FleetTasks(TasksExtension):
         return created
 
     async def _handle_get(self, ctx: Any, params: Any) -> GetTaskResult:
-        return await self._as_owner(lambda: super(FleetTasks, self)._handle_get(ctx, params))
+        handle = super()._handle_get
+        return await self._as_owner(params, lambda: handle(ctx, params))
 
     async def _handle_update(self, ctx: Any, params: Any) -> UpdateTaskResult:
-        return await self._as_owner(lambda: super(FleetTasks, self)._handle_update(ctx, params))
+        handle = super()._handle_update
+        return await self._as_owner(params, lambda: handle(ctx, params))
 
     async def _handle_cancel(self, ctx: Any, params: Any) -> CancelTaskResult:
-        log.info("task_cancel_asked", task=params.task_id)
-        return await self._as_owner(lambda: super(FleetTasks, self)._handle_cancel(ctx, params))
+        log.info("task_cancel_asked", task=params.task_id[:_MAX_ID])
+        handle = super()._handle_cancel
+        return await self._as_owner(params, lambda: handle(ctx, params))
 
-    async def _as_owner(self, handle: Callable[[], Awaitable[T]]) -> T:
+    async def _as_owner(self, params: Any, handle: Callable[[], Awaitable[T]]) -> T:
         """Answer a `tasks/*` request; tasks of others are looked for under this caller's name, and not found."""
+        if len(params.task_id) > _MAX_ID:
+            raise MCPError(mcp_types.INVALID_PARAMS, "Task not found")
         try:
             with acting_as_token(self._require_caller()):
                 return await _patiently(handle)

@@ -29,7 +29,7 @@ from fastmcp_tasks.input_store import load_task_args
 from fastmcp_tasks.keys import parse_task_key
 
 from fleet_common.auth.keys import KeyFile
-from fleet_common.errors import FleetError, InternalError, NotFound
+from fleet_common.errors import FleetError, InternalError, NotFound, Unavailable
 from fleet_common.logs import request_context
 from fleet_common.mcp.identity import acting_as_token
 from fleet_common.mcp.middleware import error_result
@@ -46,9 +46,11 @@ log = structlog.get_logger()
 _KEPT = timedelta(days=1)  # results, and tasks that nobody has started
 _IDLE = timedelta(seconds=1)  # how long one read waits; new work ends the wait at once
 _SPAN = {"messaging.system": "redis", "messaging.operation.type": "process"}
+_DRAIN_POLL_S = 0.1
 _ATTEMPTS = 10  # a task that ends its worker each time must not go round for ever
-# docket logs each task at INFO with a rendering of the call; the audit says who ran what.
-logging.getLogger("docket").setLevel(logging.WARNING)
+# docket logs each task with a rendering of the call, and a traceback every second while Redis is away. Both are
+# known: the audit says who ran what, and readiness what is degraded.
+logging.getLogger("docket").setLevel(logging.ERROR)
 
 
 class TaskWorker:
@@ -59,6 +61,7 @@ class TaskWorker:
         self._settings = settings
         self._keys = KeyFile(settings.keys_file) if settings.keys_file else None
         self._oauth = runtime.oauth
+        self._health = runtime.health
         self._tracing = runtime.tracing
 
     @asynccontextmanager
@@ -93,16 +96,25 @@ class TaskWorker:
             minimum_check_interval=_IDLE,
             scheduling_resolution=_IDLE,
             schedule_automatic_tasks=False,
+            fallback_task=_run_unknown,
         )
         async with worker:
             work = asyncio.create_task(_run_until_stopped(worker), name="task-worker")
+            closing = asyncio.Event()
+            drain = asyncio.create_task(self._drain(work, closing), name="task-drain")
             try:
                 yield
             finally:
-                await self._drain(work)
+                closing.set()
+                await drain
 
-    async def _drain(self, work: asyncio.Task[None]) -> None:
-        """Take no more tasks, let the running ones finish, and leave what is not done in time to other workers."""
+    async def _drain(self, work: asyncio.Task[None], closing: asyncio.Event) -> None:
+        """From SIGTERM on take no more tasks, and let the running ones finish beside the calls in flight.
+
+        What is not done in time is left to other workers.
+        """
+        while not (self._health.draining or closing.is_set()):  # noqa: ASYNC110 - set by a signal handler
+            await asyncio.sleep(_DRAIN_POLL_S)
         work.cancel()
         await asyncio.wait({work}, timeout=self._settings.shutdown_grace_s)
         if not work.done():
@@ -167,3 +179,8 @@ async def _run_until_stopped(worker: Worker) -> None:
             await asyncio.sleep(_IDLE.total_seconds())
         else:
             return  # it ends orderly when it is cancelled
+
+
+async def _run_unknown(*_args: Any, **_arguments: Any) -> ToolResult:
+    """Answer for a tool that this worker does not have; docket's own fallback would drop the task as done."""
+    return error_result(Unavailable("a worker that has this tool"))
