@@ -214,7 +214,9 @@ async def test_on_resources_prompts_and_refusals_have_spans_and_probes_have_none
     )
     await traced.post("/mcp", **modern("prompts/get", "note_review", arguments={"note_id": "1"}))
     await traced.post("/mcp", headers={"authorization": "Bearer nobody"})
-    read, prompt, refused = await spans.wait_for(3)
+    await traced.post("/mcp", **modern("tools/list"))
+    read, prompt, refused, listed = await spans.wait_for(4)
+    assert (listed.name, listed.attributes["mcp.method.name"]) == ("tools/list", "tools/list")
     assert (read.name, read.attributes["error.type"]) == ("resources/read", "internal")
     assert prompt.name == "prompts/get"
     assert (refused.name, refused.attributes["http.response.status_code"]) == ("POST /mcp", 401)

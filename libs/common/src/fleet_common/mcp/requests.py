@@ -46,7 +46,10 @@ class RequestIds:
         caller = TraceContext.of(headers.get("traceparent"), headers.get("tracestate"))
         if caller is None and scope["method"] == "POST" and scope["path"].endswith("/mcp"):
             caller, receive = await _peeked(receive)
-        with self._recorded(scope, headers, caller) as (trace, span):
+        with self._recorded(scope, caller) as (trace, span):
+            method = headers.get("mcp-method", "")
+            if span is not None and method in _METHODS:
+                span.describe(method, None)  # whoever knows the tool adds it
 
             async def send_with_id(message: Message) -> None:
                 if message["type"] == "http.response.start":
@@ -62,13 +65,11 @@ class RequestIds:
             with request_context(request_id=request_id, traceparent=traceparent):
                 await self._app(scope, receive, send_with_id)
 
-    def _recorded(self, scope: Scope, headers: Headers, caller: TraceContext | None) -> Recorded:
+    def _recorded(self, scope: Scope, caller: TraceContext | None) -> Recorded:
         if not self._tracing.is_on or scope["path"] in _UNTRACED:
             return nullcontext((caller, None))
-        method = headers.get("mcp-method", "")
-        facts = {"mcp.method.name": method} if method in _METHODS else {}
-        facts["http.request.method"] = scope["method"]
-        return self._tracing.request(caller, scope["method"], facts)
+        method = scope["method"]
+        return self._tracing.request(caller, method, {"http.request.method": method})
 
 
 class StdioRequests(Middleware):
