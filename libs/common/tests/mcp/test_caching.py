@@ -96,6 +96,11 @@ def one_by_one(call: dict[str, Any], other: dict[str, Any]) -> list[dict[str, An
     return [call, *({**call, fact: other[fact]} for fact in call), other]
 
 
+def told(call: dict[str, Any]) -> str:
+    """Return all facts of a call, the same text for the same facts."""
+    return json.dumps(call, sort_keys=True, default=sorted)
+
+
 async def asked(cache: Cache, version: str, call: dict[str, Any]) -> str:
     """Return what one call is given; by itself it would be told its own facts."""
     facts = dict(call)
@@ -108,7 +113,7 @@ async def asked(cache: Cache, version: str, call: dict[str, Any]) -> str:
     async def answer(
         context: MiddlewareContext[mcp_types.CallToolRequestParams],
     ) -> ToolResult:
-        return ToolResult(content=repr(call))
+        return ToolResult(content=told(call))
 
     tools = ToolCache(cache, service, version)
     result = await tools.before(answer, MINUTE, Grant(who, **facts))(context)
@@ -129,7 +134,7 @@ async def test_nobody_is_ever_given_an_answer_that_was_made_for_others(
     try:
         for each in one_by_one(call, other):
             given_to = await asked(cache, version, each)
-            assert given_to == repr(each)
+            assert given_to == told(each)
     finally:
         await redis.aclose(close_connection_pool=True)
 
