@@ -68,6 +68,31 @@ async def test_a_modern_client_asks_its_user(fleet: Fleet) -> None:
         assert text(await delete(client, note)).startswith("not_found:")
 
 
+async def test_a_tool_behind_the_search_asks_too(fleet: Fleet) -> None:
+    url = f"{fleet.urls['gateway']}?mode=search"
+    transport = StreamableHttpTransport(url, auth=fleet.key)
+    async with connect(fleet, "auto") as client:
+        note = await make_note(client)
+    async with Client(transport, elicitation_handler=yes) as client:
+        call = {"name": "crm_delete", "arguments": {"object": "note", "id": note}}
+        deleted = await client.call_tool("fleet_call_tool", call)
+        assert note in text(deleted)
+
+
+async def test_over_plain_http_it_is_approved_elsewhere(fleet: Fleet) -> None:
+    async with connect(fleet, "auto") as client:
+        note = await make_note(client)
+    headers = {"authorization": f"Bearer {fleet.key}"}
+    async with httpx.AsyncClient(base_url=fleet.origin("gateway"), headers=headers) as http:
+        call = {"object": "note", "id": note}
+        asked = await http.post("/api/tools/crm_delete", json=call)
+        assert asked.status_code == 428, asked.text
+        id_ = re.search(r"fleet approve (\w+)", asked.text)
+        assert id_ is not None
+        assert at_a_terminal(fleet.project, id_[1], answer="y")[0] == 0
+        assert (await http.post("/api/tools/crm_delete", json=call)).status_code == 200
+
+
 async def test_an_older_client_says_where_to_approve_and_the_page_does_it(fleet: Fleet) -> None:
     async with connect(fleet, "legacy") as client:
         note = await make_note(client)
