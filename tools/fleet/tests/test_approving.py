@@ -15,7 +15,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from click.testing import CliRunner, Result
 
+from fleet_cli.__main__ import main
 from fleet_cli.engines.freeport import free_port
 from fleet_cli.secrets import ensure_secrets
 from fleet_cli.state import State
@@ -94,17 +96,11 @@ def command(state: State, *words: str) -> list[str]:
     return [sys.executable, "-m", "fleet_cli", "--project", str(state.project), "approve", *words]
 
 
-def typed(state: State, *words: str, key: str = KEY) -> subprocess.CompletedProcess[str]:
+def typed(state: State, *words: str, key: str = KEY) -> Result:
     """Run `fleet approve WORDS` without a terminal."""
-    return subprocess.run(
-        command(state, *words),
-        env={**os.environ, "FLEET_APPROVER_KEY": key, "COLUMNS": "200"},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=30,
-    )
+    command = ["--project", str(state.project), "approve", *words]
+    env = {"FLEET_APPROVER_KEY": key, "COLUMNS": "200"}
+    return CliRunner(env=env).invoke(main, command, catch_exceptions=False)
 
 
 def at_a_terminal(state: State, *words: str, answer: str) -> tuple[int, str]:
@@ -157,18 +153,18 @@ def test_anything_but_a_yes_decides_nothing(state: State, office: Office) -> Non
 def test_without_a_terminal_nobody_can_say_yes(state: State, office: Office) -> None:
     done = typed(state, "abc", "--gateway", office.url)
 
-    assert (done.returncode, office.told) == (1, [])
+    assert (done.exit_code, office.told) == (1, [])
     assert "needs a person at a terminal" in done.stderr
 
 
 def test_a_no_needs_no_terminal(state: State, office: Office) -> None:
-    assert typed(state, "abc", "--deny", "--gateway", office.url).returncode == 0
+    assert typed(state, "abc", "--deny", "--gateway", office.url).exit_code == 0
     assert office.told == [("abc", {"nonce": "n1", "verdict": "denied"})]
 
 
 def test_what_the_gateway_refuses_is_a_sentence(state: State, office: Office) -> None:
     gone = typed(state, "../gone", "--deny", "--gateway", office.url)
-    assert (gone.returncode, "not found" in gone.stderr) == (1, True)
+    assert (gone.exit_code, "not found" in gone.stderr) == (1, True)
     assert "It has expired" in gone.stderr
 
     wrong = typed(state, "--gateway", office.url, key="fleet_x_y")
