@@ -122,10 +122,12 @@ async def test_a_foreign_host_or_origin_is_refused(
     http: httpx.AsyncClient, path: str, header: str, value: str, status: int
 ) -> None:
     request = modern("tools/list")
-    response = await http.post(
-        path, json=request["json"], headers=request["headers"] | {header: value}
-    )
-    assert response.status_code == status
+    own = {"origin": str(http.base_url)}
+    for headers in ({}, {header: value}, own, own | {header: value}, {"host": "evil", **own}):
+        response = await http.post(path, json=request["json"], headers=request["headers"] | headers)
+        refusal = 421 if "host" in headers else status
+        is_foreign = value in headers.values() or "host" in headers
+        assert (response.status_code == refusal) is is_foreign, headers
 
 
 async def test_probes_answer_whatever_the_host(http: httpx.AsyncClient) -> None:

@@ -6,7 +6,7 @@ metrics or a door: authentication, switches and limits, the admission gate, and 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,6 +48,7 @@ from fleet_common.mcp.webhooks import open_webhooks
 from fleet_common.settings import ServiceSettings, SettingsError
 
 PROBES = ("/livez", "/readyz", "/startupz")
+_MOST_PASSED = 256  # a client may invent loopback ports in `Host` without end
 MCP_PATH, KEY_PATH = "/mcp", "/key/mcp"
 # Any: Starlette's own type for what a lifespan yields is a union that callers cannot name.
 Lifespan = Callable[[Any], AbstractAsyncContextManager[Any]]
@@ -288,20 +289,36 @@ def _outer_layers(settings: ServiceSettings, runtime: Runtime) -> list[Middlewar
 
 
 class _Guard:
-    """FastMCP's Host and Origin check, for everything but the probes: a kubelet may call those by any name."""
+    """FastMCP's Host and Origin check, for everything but the probes: a kubelet may call those by any name.
+
+    What passed once passes again unasked: the check costs more than the rest of these layers together.
+    """
 
     def __init__(
         self, app: ASGIApp, *, allowed_hosts: list[str], allowed_origins: list[str]
     ) -> None:
         self._app = app
+        self._passed: set[Hashable] = set()
         self._guarded = HostOriginGuardMiddleware(
-            app, allowed_hosts=allowed_hosts, allowed_origins=allowed_origins, mode="strict"
+            self._pass, allowed_hosts=allowed_hosts, allowed_origins=allowed_origins, mode="strict"
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Check what must be checked and pass the request on."""
-        probe = scope["type"] == "http" and scope["path"] in PROBES
-        await (self._app if probe else self._guarded)(scope, receive, send)
+        is_http = scope["type"] == "http"
+        is_free = is_http and (scope["path"] in PROBES or _origin_facts(scope) in self._passed)
+        await (self._app if is_free else self._guarded)(scope, receive, send)
+
+    async def _pass(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and len(self._passed) < _MOST_PASSED:
+            self._passed.add(_origin_facts(scope))
+        await self._app(scope, receive, send)
+
+
+def _origin_facts(scope: Scope) -> Hashable:
+    """Return everything that FastMCP's check looks at."""
+    named = tuple(pair for pair in scope["headers"] if pair[0] in {b"host", b"origin"})
+    return named, scope["scheme"], tuple(scope.get("server") or ())
 
 
 def _operations(runtime: Runtime) -> list[Route]:
