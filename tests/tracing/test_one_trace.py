@@ -67,7 +67,7 @@ async def path_to(fleet: Fleet, last: str) -> list[tuple[str, str]]:
     while path[0].parent_id in by_id:
         path.insert(0, by_id[path[0].parent_id])
     assert path[0].parent_id == CLIENT_SPAN
-    assert {one.trace_id for one in path} == {TRACE_ID}
+    assert {(one.trace_id, one.tracestate) for one in path} == {(TRACE_ID, "v=1")}
     return [(one.service, one.name) for one in path]
 
 

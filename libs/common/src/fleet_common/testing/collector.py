@@ -29,6 +29,7 @@ class Recorded:
     trace_id: str
     span_id: str
     parent_id: str
+    tracestate: str
     attributes: dict[str, str | int]
     is_error: bool
 
@@ -76,6 +77,7 @@ def _spans(batch: ExportTraceServiceRequest) -> list[Recorded]:
             trace_id=span.trace_id.hex(),
             span_id=span.span_id.hex(),
             parent_id=span.parent_span_id.hex(),
+            tracestate=span.trace_state,
             attributes=_values(span.attributes),
             is_error=span.status.code == 2,
         )

@@ -147,6 +147,14 @@ class ClientSpan:
         """Return the header for the other side: this span's, else the current request's."""
         return _traceparent(self._span) if self._span is not None else current_traceparent()
 
+    @property
+    def headers(self) -> dict[str, str]:
+        """Return what another service of the fleet is told; outside APIs get `traceparent` alone."""
+        told = {"traceparent": self.traceparent}
+        if self._span is not None:
+            told["tracestate"] = self._span.get_span_context().trace_state.to_header()
+        return {name: value for name, value in told.items() if value}
+
     def answered(self, status: int) -> None:
         """Note the HTTP status; from 400 on the request failed (semantic conventions, "HTTP client spans")."""
         if self._span is not None:

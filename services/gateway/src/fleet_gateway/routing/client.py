@@ -191,8 +191,7 @@ class Forwarder:
             self._connections.current as session,
             ClientSpan("POST", lambda: {"peer.service": f"fleet-{service}"}) as span,
         ):
-            if span.traceparent is not None:
-                own["traceparent"] = span.traceparent
+            own.update(span.headers)
             try:
                 async with session.post(
                     URL(f"{endpoint.address.origin}{target}", encoded=True),
@@ -387,8 +386,7 @@ class Forwarder:
     async def _sent(self, call: Call, endpoint: Endpoint) -> AsyncGenerator[aiohttp.ClientResponse]:
         """Send the request and yield the response, its body still unread."""
         with self._connections.current as session, _span(call, endpoint) as span:
-            if span.traceparent is not None:
-                call.headers["traceparent"] = span.traceparent
+            call.headers.update(span.headers)
             try:
                 async with session.request(
                     call.method,
