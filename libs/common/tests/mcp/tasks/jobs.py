@@ -18,12 +18,15 @@ import mcp_types as mt
 from fastmcp import Context
 from fastmcp.dependencies import CurrentContext
 from fastmcp.tools import tool
+from fastmcp.utilities.tasks import TaskConfig
 
+from fleet_common.approvals import Plan, needs_approval
 from fleet_common.auth import Principal
 from fleet_common.deadline import remaining
 from fleet_common.errors import NotFound
-from fleet_common.mcp import CurrentDeps, CurrentPrincipal, Runtime, Service
+from fleet_common.mcp import CurrentDeps, CurrentPlan, CurrentPrincipal, Runtime, Service
 from fleet_common.mcp.run import run
+from fleet_common.policy import Grant
 from fleet_common.settings import ServiceSettings
 from fleet_common.tasks import running_task
 
@@ -117,10 +120,28 @@ async def job_ask(ctx: Context = CurrentContext()) -> str | mt.InputRequiredResu
     return mt.InputRequiredResult(input_requests={"name": ask})
 
 
+async def plan_delete(arguments: dict[str, str], _grant: Grant, _jobs: Jobs) -> Plan:
+    """Say what would be deleted."""
+    return Plan(f"Delete {arguments['name']}", object_version="7")
+
+
+@needs_approval(plan=plan_delete)
+@tool(task=True, meta=SCOPE)
+async def job_delete(name: str, plan: Plan | None = CurrentPlan()) -> str:
+    """Delete something, once a person said yes."""
+    return f"deleted {name} at version {plan.object_version if plan else None}"
+
+
+@tool(task=TaskConfig(mode="required"), meta=SCOPE)
+async def job_only() -> str:
+    """Run as a task or not at all."""
+    return "a task"
+
+
 @tool(meta=SCOPE)
-async def job_inline() -> str:
-    """Never run as a task."""
-    return "inline"
+async def job_inline(ctx: Context = CurrentContext()) -> dict[str, Any]:
+    """Never run as a task, and call a tool that may."""
+    return (await ctx.fastmcp.call_tool("job_who", {})).structured_content or {}
 
 
 def service(name: str, jobs: Jobs | None = None) -> Service[ServiceSettings, Jobs]:
@@ -144,6 +165,8 @@ def service(name: str, jobs: Jobs | None = None) -> Service[ServiceSettings, Job
             job_fail,
             job_crash,
             job_ask,
+            job_delete,
+            job_only,
             job_inline,
         ),
     )

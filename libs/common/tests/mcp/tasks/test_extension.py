@@ -8,15 +8,18 @@ from collections.abc import AsyncGenerator, Callable
 from typing import Any
 
 import httpx
+import mcp_types
 import pytest
 from fastmcp.client.elicitation import ElicitResult
 from fastmcp.exceptions import ToolError
 from fastmcp_tasks import call_tool_task
+from mcp import MCPError
 from pydantic import SecretStr
 
 from fleet_cli.engines.freeport import free_port
 from fleet_common.auth.keys import KeyFile
 from fleet_common.redis import Redis, create_redis
+from fleet_common.switches import Switchboard
 from fleet_common.testing import wait_until
 from fleet_common.testing.collector import collector
 from fleet_common.testing.wire import about_task, answer
@@ -209,12 +212,56 @@ async def test_while_redis_is_away_a_task_is_refused_and_an_inline_call_is_not(
         assert (await older.call_tool("job_who", {})).data["task"] is None
 
 
-async def test_a_tool_without_tasks_runs_inline_for_everybody(
+async def test_a_tool_without_tasks_runs_inline_and_so_does_what_it_calls(
     fleet: Any, connect: Callable[..., Any]
 ) -> None:
     async with fleet.serving() as url:
         client = await connect(url, await fleet.key())
-        assert (await client.call_tool("job_inline", {})).data == "inline"
+        assert (await client.call_tool("job_inline", {})).data["task"] is None
+
+
+async def test_a_tool_that_only_runs_as_a_task_says_what_the_client_lacks(
+    fleet: Any, connect: Callable[..., Any]
+) -> None:
+    async with fleet.serving() as url:
+        key = await fleet.key()
+        with pytest.raises(MCPError, match="job_only runs as a task only") as refusal:
+            await (await connect(url, key, mode="legacy")).call_tool("job_only", {})
+        assert refusal.value.error.code == mcp_types.MISSING_REQUIRED_CLIENT_CAPABILITY
+        assert (await (await connect(url, key)).call_tool("job_only", {})).data == "a task"
+
+
+async def test_an_approval_is_asked_for_once_before_the_task_and_holds_for_it(
+    fleet: Any, connect: Callable[..., Any]
+) -> None:
+    asked: list[str] = []
+
+    async def yes(message: str, *_: Any) -> ElicitResult[Any]:
+        asked.append(message)
+        return ElicitResult(action="accept", content={"approve": True})
+
+    async with fleet.serving() as url:
+        client = await connect(url, await fleet.key(), elicitation_handler=yes)
+        done = await client.call_tool("job_delete", {"name": "Ada"})
+    assert done.data == "deleted Ada at version 7"
+    assert len(asked) == 1
+
+
+async def test_a_tool_that_was_switched_off_meanwhile_does_not_run(
+    fleet: Any, connect: Callable[..., Any], redis: Redis
+) -> None:
+    board = Switchboard(redis)
+    async with fleet.serving(tasks_worker=False) as url:
+        client = await connect(url, await fleet.key())
+        task = await call_tool_task(client, "job_hold", {})
+        await board.disable("tool", "job_hold", by="test", reason="a test")
+        try:
+            async with fleet.serving():
+                with pytest.raises(ToolError, match="job_hold has been switched off"):
+                    await task.result()
+        finally:
+            await board.enable("tool", "job_hold", by="test", reason="a test")
+    assert not fleet.jobs.held.is_set()
 
 
 async def test_without_redis_no_tool_offers_tasks(fleet: Any, connect: Callable[..., Any]) -> None:
