@@ -134,3 +134,22 @@ async def test_the_token_itself_is_never_forwarded(
         sent = [str(request.raw_headers) for request in service.requests]
     assert any(request.path == "/mcp" for request in service.requests)
     assert not any(token in headers for headers in sent)
+
+
+async def test_a_person_approves_with_a_token_that_was_given_the_scope(
+    fleet: Fleet, issuer: Issuer
+) -> None:
+    async with httpx.AsyncClient(base_url=fleet.url) as http:
+        for scope, expected in (("fleet:approve", 501), ("data:read", 403)):
+            token = issuer.token(aud=f"{PUBLIC}/mcp", roles=["approver"], scope=scope)
+            page = await http.post("/approve/x", data={"key": token})
+            # 501: let in, and told that this gateway of a test has no Redis.
+            assert page.status_code == expected
+
+
+async def test_a_form_may_come_from_the_gateways_public_origin_and_no_other(fleet: Fleet) -> None:
+    async with httpx.AsyncClient(base_url=fleet.url) as http:
+        for origin, expected in ((PUBLIC, 401), ("https://evil.example", 403)):
+            headers = {"origin": origin, "host": "fleet.example"}
+            page = await http.post("/approve/x", data={"key": "wrong"}, headers=headers)
+            assert page.status_code == expected

@@ -281,9 +281,13 @@ def _outer_layers(settings: ServiceSettings, runtime: Runtime) -> list[Middlewar
             "ratelimit",
         ],
     )
-    public = [urlsplit(settings.public_url).netloc] if settings.public_url else []
-    hosts = [*settings.allowed_hosts, *public]
-    guard = Middleware(_Guard, allowed_hosts=hosts, allowed_origins=origins)
+    own = urlsplit(settings.public_url) if settings.public_url else None
+    guard = Middleware(
+        _Guard,
+        allowed_hosts=[*settings.allowed_hosts, *([own.netloc] if own else [])],
+        # Its own origin, which it cannot know by itself where TLS ends before it: pages post forms from there.
+        allowed_origins=[*origins, *([f"{own.scheme}://{own.netloc}"] if own else [])],
+    )
     ids = Middleware(RequestIds, tracing=runtime.tracing)
     return [*([cors] if origins else []), ids, Middleware(ApiKeyHeader), guard]
 
