@@ -122,7 +122,7 @@ def test_kill_9_loses_no_answered_write_and_leaves_a_whole_chain(audit_path: Pat
     written = targets(files(audit_path))
     for target in set(answered):
         assert written.count(target) >= answered.count(target)
-    assert len(answered) > 50
+    assert len(answered) > 20
 
 
 @pytest.mark.timeout(30)

@@ -116,7 +116,7 @@ class AuditLog:
         self.check()
 
     def append(self, event: AuditEvent) -> None:
-        """Record an event within half a second; never waits and never raises.
+        """Record an event within a moment; never waits and never raises.
 
         Far past the capacity, which only refusals can reach, events are counted instead of kept.
         """
@@ -160,6 +160,7 @@ class AuditLog:
             raise AuditUnavailable
 
     def _put(self, item: Item) -> bool:
+        """Take an item; return whether it will stand soon."""
         writer = self._writer
         if writer is None:
             log.error("audit_lost", records=1, reason="the log is not open")
@@ -168,4 +169,4 @@ class AuditLog:
             writer.dropped += 1
             return False
         writer.put(item)
-        return True
+        return writer.is_well
