@@ -8,11 +8,12 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from bench import audit, calls, overload
+from bench import audit, calls, gateway, overload
 from bench.report import Report
 
 BENCHMARKS: dict[str, Callable[[], Report]] = {
     "calls": calls.run,
+    "gateway": gateway.run,
     "overload": overload.run,
     "audit": audit.run,
 }

@@ -30,6 +30,7 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
+from starlette.types import ASGIApp
 
 from bench.report import Report
 from fleet_common.auth.keys import KeyFile
@@ -98,7 +99,7 @@ def ours(tools: int, folder: Path) -> Contender:
         version="1",
         instructions="",
         settings=ServiceSettings,
-        open_deps=_nothing,
+        open_deps=nothing,
         tools=tuple(echo(number) for number in range(tools)),
     )
     settings = ServiceSettings(
@@ -109,7 +110,7 @@ def ours(tools: int, folder: Path) -> Contender:
 
 
 @asynccontextmanager
-async def _nothing(_settings: Any, _runtime: Any) -> AsyncGenerator[None]:
+async def nothing(_settings: Any, _runtime: Any) -> AsyncGenerator[None]:
     yield None
 
 
@@ -160,24 +161,28 @@ async def _batch(call: Callable[[], Awaitable[None]], count: int) -> float:
 
 
 def _caller(contender: Contender) -> Callable[[], Awaitable[None]]:
-    request = modern("tools/call", "echo_0", arguments={"text": "hello"})
-    body = json.dumps(request["json"]).encode()
-    headers = {"host": "127.0.0.1", "content-type": "application/json", **request["headers"]}
-    headers["content-length"] = str(len(body))
-    if contender.key:
-        headers["authorization"] = f"Bearer {contender.key}"
-    raw = [(name.encode(), value.encode()) for name, value in headers.items()]
+    headers, body = modern_call("echo_0", contender.key)
 
     async def call() -> None:
         fastmcp.settings.telemetry_mode = contender.telemetry
-        scope = _scope(raw)
-        answered = await _exchange(contender.app, scope, body)
+        answered = await exchange(contender.app, scope_of(headers), body)
         assert b"hello" in answered, answered
 
     return call
 
 
-def _scope(headers: list[tuple[bytes, bytes]]) -> dict[str, Any]:
+def modern_call(tool: str, key: str | None = None) -> tuple[list[tuple[bytes, bytes]], bytes]:
+    """Return the raw headers and the body of a 2026-07-28 call with the text "hello"."""
+    request = modern("tools/call", tool, arguments={"text": "hello"})
+    body = json.dumps(request["json"]).encode()
+    headers = {"host": "127.0.0.1", "content-type": "application/json", **request["headers"]}
+    headers["content-length"] = str(len(body))
+    if key:
+        headers["authorization"] = f"Bearer {key}"
+    return [(name.encode(), value.encode()) for name, value in headers.items()], body
+
+
+def scope_of(headers: list[tuple[bytes, bytes]]) -> dict[str, Any]:
     return {
         "type": "http",
         "asgi": {"version": "3.0"},
@@ -195,7 +200,7 @@ def _scope(headers: list[tuple[bytes, bytes]]) -> dict[str, Any]:
     }
 
 
-async def _exchange(app: Starlette, scope: dict[str, Any], body: bytes) -> bytes:
+async def exchange(app: ASGIApp, scope: dict[str, Any], body: bytes) -> bytes:
     messages = [{"type": "http.request", "body": body, "more_body": False}]
     chunks: list[bytes] = []
 

@@ -10,13 +10,11 @@ from __future__ import annotations
 
 import asyncio
 import random
-import socket
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncGenerator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,8 +25,9 @@ from fastmcp import FastMCP
 from fastmcp.tools import tool
 from mcp_types import ToolAnnotations
 
+from bench.calls import nothing
+from bench.processes import free_port, served
 from bench.report import Report
-from fleet_cli.engines.freeport import free_port
 from fleet_common.auth.keys import KeyFile
 from fleet_common.logs import configure
 from fleet_common.mcp import Service
@@ -88,7 +87,7 @@ def serve(kind: str, port: int, keys: Path) -> None:
             version="1",
             instructions="",
             settings=ServiceSettings,
-            open_deps=_nothing,
+            open_deps=nothing,
             tools=(work_tool(),),
         )
         settings = ServiceSettings(
@@ -105,11 +104,6 @@ def serve(kind: str, port: int, keys: Path) -> None:
         skip_hidden_list(server, [server.add_tool(work_tool())])
         app = server.http_app(stateless_http=True)
     uvicorn.run(app, port=port, http="h11", log_level="error")
-
-
-@asynccontextmanager
-async def _nothing(_settings: Any, _runtime: Any) -> AsyncGenerator[None]:
-    yield None
 
 
 def run() -> Report:
@@ -141,23 +135,8 @@ def run() -> Report:
 def _serving(kind: str, keys: Path) -> Iterator[str]:
     port = free_port()
     command = [sys.executable, "-m", "bench.overload", kind, str(port), str(keys)]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)  # the audit goes there
-    try:
-        _wait_for(port)
-        yield f"http://127.0.0.1:{port}/mcp"
-    finally:
-        process.kill()
-        process.wait()
-
-
-def _wait_for(port: int) -> None:
-    ends = time.monotonic() + 30
-    while time.monotonic() < ends:
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return
-        time.sleep(0.05)
-    raise TimeoutError("the server did not start")
+    with served(command, port=port) as server:
+        yield f"{server.url}/mcp"
 
 
 async def _capacity(url: str, key: str) -> float:
