@@ -32,6 +32,7 @@ from fleet_gateway.approvals.routes import ApprovalRoutes
 from fleet_gateway.balancing.service import Pool, PoolMetrics, PoolOptions
 from fleet_gateway.carriers.models import CARRIED
 from fleet_gateway.carriers.service import Carrier
+from fleet_gateway.carriers.service import asks as carried_asks
 from fleet_gateway.deps import Deps
 from fleet_gateway.lists.cache import ListCache
 from fleet_gateway.lists.service import ListMerger
@@ -42,10 +43,11 @@ from fleet_gateway.registry.models import Catalogue
 from fleet_gateway.registry.pins import FilePins, RedisPins
 from fleet_gateway.registry.service import Registry
 from fleet_gateway.rest.service import API_PATH, RestDoor
+from fleet_gateway.rest.service import asks as rest_asks
 from fleet_gateway.routes.commands import routes_command
 from fleet_gateway.routing.client import Forwarder
 from fleet_gateway.routing.nesting import Nesting
-from fleet_gateway.routing.service import Router, Straight
+from fleet_gateway.routing.service import InnerCalls, Router, Straight
 from fleet_gateway.routing.tasks import TaskCapability
 from fleet_gateway.routing.tokens import Exchanged, ExchangeOptions, Minted, Tokens
 from fleet_gateway.settings import Settings
@@ -161,7 +163,12 @@ def create_gateway(
     own = AtPath(local, MCP_PATH)
     parts.lists.lead_with(service.name, OwnLists(own))
     router = Router(
-        own, registry, forwarder, ListMerger(own, parts.lists), settings.fallback_services()
+        own,
+        registry,
+        forwarder,
+        ListMerger(own, parts.lists, hides=run.switches.hides),
+        settings.fallback_services(),
+        inner=InnerCalls(run.limits, run.audit),
     )
     credentials = open_credentials(settings, run)
     behind: dict[str, tuple[ASGIApp, str]] = {
@@ -174,9 +181,14 @@ def create_gateway(
         for door in door_pair(app, credentials, service=owner, prefix=prefix)
     ]
     everybody = doors[0].verifier
-    doors.append(Door(API_PATH, everybody, RestDoor(router)))
+    doors.append(Door(API_PATH, everybody, RestDoor(router), asks=rest_asks))
     doors += [
-        Door(each.path, everybody if each.needs_caller else None, Carrier(each, forwarder))
+        Door(
+            each.path,
+            everybody if each.needs_caller else None,
+            Carrier(each, forwarder),
+            asks=carried_asks,
+        )
         for each in CARRIED
         if each.service in forwarder.pools
     ]

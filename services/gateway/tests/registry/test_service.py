@@ -8,12 +8,12 @@ import pytest
 
 from fleet_common.auth import Principal
 from fleet_common.errors import Unavailable
+from fleet_common.mcp.envelope import Envelope
 from fleet_common.metrics import Metrics
 from fleet_gateway.lists.models import Page, row_of
 from fleet_gateway.registry.models import Catalogue
 from fleet_gateway.registry.pins import FilePins, PinStore
 from fleet_gateway.registry.service import Registry
-from fleet_gateway.routing.models import Envelope
 
 
 class Service:

@@ -102,7 +102,21 @@ class CallLimits:
         """
         if not self.concern(principal):
             return None
-        plan = self._allowance(principal).plan(method, name)
+        return await self._take(self._allowance(principal).plan(method, name))
+
+    async def spend_inside(self, principal: Principal, outer: str, inner: str) -> None:
+        """Take the call of a tool that came inside the call of another, which was counted already.
+
+        Raises:
+            RateLimited: the inner tool's own limit is used up.
+        """
+        if self.concern(principal):
+            allowance = self._allowance(principal)
+            counted = allowance.plan("tools/call", outer)
+            plan = allowance.plan("tools/call", inner)
+            await self._take([bucket for bucket in plan if bucket not in counted])
+
+    async def _take(self, plan: Plan) -> Verdict | None:
         if not plan:
             return None
         verdict = await self._limiter.decide(plan)

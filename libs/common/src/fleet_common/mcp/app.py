@@ -36,6 +36,7 @@ from fleet_common.auth.keys import KeyFile
 from fleet_common.auth.oauth import OAuth, OAuthDoor
 from fleet_common.auth.usage import KeyUsage
 from fleet_common.health import HealthReport
+from fleet_common.mcp.envelope import Envelope
 from fleet_common.mcp.gate import AdmissionGate, ApiKeyHeader
 from fleet_common.mcp.identity import FleetVerifier, KeyVerifier
 from fleet_common.mcp.requests import RequestIds
@@ -63,12 +64,14 @@ class Door:
         verifier: tells who is calling; None lets everybody in.
         app: what is behind the door.
         oauth: what the door is to OAuth clients; None where only keys open it.
+        asks: tells what a request asks for, at a door that does not speak MCP.
     """
 
     path: str
     verifier: AuthProvider | None
     app: ASGIApp
     oauth: OAuthDoor | None = None
+    asks: Callable[[Scope], Envelope] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,7 +265,13 @@ def _guarded(
     )
     if door.verifier is None:
         return app
-    app = Turnstile(app, switches=runtime.switches, limits=runtime.limits, audit=runtime.audit)
+    app = Turnstile(
+        app,
+        switches=runtime.switches,
+        limits=runtime.limits,
+        audit=runtime.audit,
+        asks=door.asks,
+    )
     return authenticated(app, door.verifier, door.oauth)
 
 

@@ -1,10 +1,13 @@
 """Between authentication and admission: who is switched off gets 403, who has used up a limit gets 429.
 
-Every POST at every door comes through here, lists and discovery included; probes and metrics have no door. What
-does not come over HTTP (stdio, in-memory clients) is counted by the middleware instead, never by both.
+Every POST at every door comes through here, lists and discovery included, and every request at a door that does not
+speak MCP; probes and metrics have no door. What does not come over HTTP (stdio, in-memory clients) is counted by the
+middleware instead, never by both.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -12,7 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from fleet_common.audit import AuditLog
 from fleet_common.errors import Disabled, PayloadTooLarge, RateLimited
 from fleet_common.limits import CallLimits, Verdict
-from fleet_common.mcp.envelope import read_envelope
+from fleet_common.mcp.envelope import Envelope, read_envelope
 from fleet_common.mcp.gate import error_response
 from fleet_common.mcp.identity import FleetToken
 from fleet_common.mcp.recording import shed
@@ -23,9 +26,16 @@ class Turnstile:
     """See the module; every refusal is audited."""
 
     def __init__(
-        self, app: ASGIApp, *, switches: Switches, limits: CallLimits, audit: AuditLog
+        self,
+        app: ASGIApp,
+        *,
+        switches: Switches,
+        limits: CallLimits,
+        audit: AuditLog,
+        asks: Callable[[Scope], Envelope] | None = None,
     ) -> None:
         self._app = app
+        self._asks = asks
         self._switches = switches
         self._limits = limits
         self._audit = audit
@@ -39,8 +49,11 @@ class Turnstile:
         principal, envelope, verdict = token.principal, None, None
         try:
             self._switches.check(principal)
-            if scope["method"] == "POST" and self._limits.concern(principal):
-                envelope, receive = await read_envelope(scope, receive)
+            if self._limits.concern(principal) and (self._asks or scope["method"] == "POST"):
+                if self._asks:
+                    envelope = self._asks(scope)
+                else:
+                    envelope, receive = await read_envelope(scope, receive)
                 verdict = await self._limits.spend(principal, envelope.method, envelope.name)
         except (Disabled, RateLimited, PayloadTooLarge) as refusal:
             shed(self._audit, scope, refusal, envelope)

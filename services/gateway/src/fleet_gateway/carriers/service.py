@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from starlette.types import Receive, Scope, Send
 
+from fleet_common.mcp.envelope import Envelope
 from fleet_gateway.carriers.models import Carried
 from fleet_gateway.routing.client import Destination, Forwarder
 from fleet_gateway.routing.service import principal_of
+
+
+def asks(scope: Scope) -> Envelope:
+    """Return what limits count a carried request as: a call, by its path."""
+    return Envelope("tools/call", scope["path"])
 
 
 class Carrier:

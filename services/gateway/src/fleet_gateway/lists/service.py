@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections import OrderedDict
+from collections.abc import Callable
 from typing import Any
 
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -34,8 +35,15 @@ Form = tuple[Any, ...]
 class ListMerger:
     """What answers `tools/list` and its like on `/mcp`."""
 
-    def __init__(self, local: ASGIApp, cache: ListCache) -> None:
+    def __init__(
+        self,
+        local: ASGIApp,
+        cache: ListCache,
+        *,
+        hides: Callable[[str], bool] = lambda _name: False,
+    ) -> None:
         self._local = local
+        self._hides = hides
         self._cache = cache
         self._forms: OrderedDict[Form, dict[str, Any]] = OrderedDict()
 
@@ -72,7 +80,9 @@ class ListMerger:
         if "ttlMs" in said:
             result = {**said, "ttlMs": merged.ttl_ms(self._cache.now()), "cacheScope": "private"}
         rows = b",".join(
-            row.encoded for row in merged.rows if not are_tools or toolset.lists(row.key)
+            row.encoded
+            for row in merged.rows
+            if not are_tools or (toolset.lists(row.key) and not self._hides(row.key))
         )
         around = {"jsonrpc": "2.0", "id": message["id"], "result": {**result, key: []}}
         # The rows come last, so that what is left to write is `]}}`.

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from fleet_gateway.routing.models import LISTS, Envelope, of_body
+from fleet_common.mcp.envelope import Envelope
+from fleet_gateway.routing.models import LISTS, of_body
 
 _READS = frozenset(
     {*LISTS, "prompts/get", "resources/read", "completion/complete", "server/discover"}

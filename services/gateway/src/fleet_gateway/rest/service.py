@@ -14,6 +14,7 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from fleet_common.errors import FleetError, InvalidInput, error_table
+from fleet_common.mcp.envelope import Envelope
 from fleet_common.mcp.middleware import ERROR_META
 from fleet_gateway.lists.sources import capture, message_of
 from fleet_gateway.routing.service import parsed, read_body, replay
@@ -23,6 +24,11 @@ _VERSION = "2026-07-28"
 _STATUS = {row.code: row.http_status for row in error_table()}
 _UNKNOWN_STATUS = 502
 _NOT_PASSED = {"accept", "content-type", "content-length", "content-encoding", "transfer-encoding"}
+
+
+def asks(scope: Scope) -> Envelope:
+    """Return what a request at this door asks for."""
+    return Envelope("tools/call", scope["path_params"]["name"])
 
 
 class RestDoor:

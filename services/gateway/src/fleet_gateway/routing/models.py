@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any
+
+from fleet_common.mcp.envelope import Envelope
 
 LISTS = {
     "tools/list": "tools",
@@ -15,19 +16,6 @@ LISTS = {
 """Methods whose answers are merged, and the key of the rows in their results."""
 TASKS = frozenset({"tasks/get", "tasks/update", "tasks/cancel"})
 """Methods about a task; its id begins with the service that has it, as in `aiml.Zk3…`."""
-
-
-@dataclass(frozen=True, slots=True)
-class Envelope:
-    """The part of an MCP request that decides where it goes.
-
-    Attributes:
-        method: such as `tools/call`.
-        name: tool or prompt name, resource URI or task id; empty when the method has none.
-    """
-
-    method: str
-    name: str = ""
 
 
 def of_headers(headers: Iterable[tuple[bytes, bytes]]) -> Envelope | None:

@@ -9,21 +9,32 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any, cast
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from fleet_common.audit import AuditLog
 from fleet_common.auth import Principal
-from fleet_common.errors import InvalidInput, PayloadTooLarge, Unauthenticated, Unavailable
+from fleet_common.errors import (
+    InvalidInput,
+    PayloadTooLarge,
+    RateLimited,
+    Unauthenticated,
+    Unavailable,
+)
+from fleet_common.limits import CallLimits
+from fleet_common.mcp.envelope import Envelope
 from fleet_common.mcp.gate import error_response
 from fleet_common.mcp.identity import FleetToken
+from fleet_common.mcp.recording import shed
 from fleet_common.tracing import describe
 from fleet_gateway.lists.service import ListMerger
 from fleet_gateway.registry.changes import is_listening
 from fleet_gateway.registry.service import Registry
 from fleet_gateway.routing.client import Destination, Forwarder
-from fleet_gateway.routing.models import LISTS, TASKS, Envelope, of_body, of_headers
+from fleet_gateway.routing.models import LISTS, TASKS, of_body, of_headers
 from fleet_gateway.toolsets.models import CALL, Toolset, of_query
 
 _STALE_S = 1.0  # an unknown name makes the gateway look again, but no more often than this
@@ -42,7 +53,10 @@ class Router:
         forwarder: Forwarder,
         lists: ListMerger,
         fallbacks: Sequence[tuple[str, str]] = (),
+        *,
+        inner: InnerCalls | None = None,
     ) -> None:
+        self._inner = inner
         self._fallbacks = fallbacks
         self._local = local
         self._registry = registry
@@ -56,7 +70,7 @@ class Router:
             return
         try:
             await self._route(scope, receive, send)
-        except (InvalidInput, Unauthenticated, Unavailable) as exc:
+        except (InvalidInput, RateLimited, Unauthenticated, Unavailable) as exc:
             await error_response(exc)(scope, receive, send)
 
     async def _route(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -77,6 +91,8 @@ class Router:
                 return
             if envelope == Envelope("tools/call", CALL) and (call := unwrapped(message, scope)):
                 envelope, scope, body = call
+                if self._inner is not None:
+                    await self._inner.count(principal, scope, envelope)
                 receive = replay(body, receive)
         owner = await self._owner(envelope, of_query(scope["query_string"]))
         if owner is None:
@@ -114,6 +130,26 @@ class Router:
             # It may well be theirs: a call that comes while a service starts is worth repeating.
             raise Unavailable(f"the {unseen} service")
         return owner
+
+
+@dataclass(frozen=True, slots=True)
+class InnerCalls:
+    """Holds the limits of the tools that are called through `fleet_call_tool`; the door has counted only that."""
+
+    limits: CallLimits
+    audit: AuditLog
+
+    async def count(self, principal: Principal, scope: Scope, envelope: Envelope) -> None:
+        """Take the call out of the inner tool's own buckets.
+
+        Raises:
+            RateLimited: one is used up; it is on record.
+        """
+        try:
+            await self.limits.spend_inside(principal, CALL, envelope.name)
+        except RateLimited as exc:
+            shed(self.audit, scope, exc, envelope)
+            raise
 
 
 def unwrapped(message: dict[str, Any], scope: Scope) -> tuple[Envelope, Scope, bytes] | None:
