@@ -18,6 +18,10 @@ from fleet_common.errors import (
     Unavailable,
     UpstreamFailed,
 )
+from fleet_common.metrics import Metrics
+from fleet_common.settings import ServiceSettings
+from fleet_common.testing.collector import collector
+from fleet_common.tracing import Tracing
 from fleet_devops.cluster.client import KubeClient, error_for
 from fleet_devops.errors import BadKubeconfig, CredentialRejected, NoCluster
 
@@ -38,6 +42,26 @@ async def test_requests_carry_the_credential_of_the_kubeconfig(
     assert b'"name": "pod-0"' in await get(client)
 
     assert list(api)[-1].headers["Authorization"] == "Bearer kube-token"
+
+
+async def test_a_request_is_a_span_that_names_no_object(
+    client: KubeClient, api: TableServer
+) -> None:
+    async with collector() as spans:
+        tracing = Tracing(ServiceSettings(tracing_endpoint=spans.url), Metrics("devops"), "1")
+        async with tracing.opened():
+            with tracing.request(None, "POST", {}):
+                await get(client)
+    asked, served = spans.spans
+    assert asked.parent_id == served.span_id
+    assert asked.attributes == {
+        "http.request.method": "GET",
+        "peer.service": "kubernetes",
+        "http.response.status_code": 200,
+    }
+    sent = b"".join(spans.raw)
+    assert b"pod-0" not in sent
+    assert b"kube-token" not in sent
 
 
 async def test_without_a_kubeconfig_and_outside_a_cluster_there_is_no_cluster() -> None:

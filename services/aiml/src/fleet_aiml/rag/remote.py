@@ -23,6 +23,7 @@ from fleet_aiml.rag.models import (
     Where,
 )
 from fleet_aiml.rag.store import DENSE, DOCUMENT, INDEXED, PREFETCH, RRF_K, SPARSE, TENANT, ranks
+from fleet_common.tracing import ClientSpan
 
 _SPEC = "fleet_spec"  # key of the collection's metadata
 
@@ -64,13 +65,13 @@ class RemoteQdrant:
         """Write points; see `VectorStore`."""
         if points:
             structs = [_struct(point) for point in points]
-            with _translated():
+            with _translated("upsert"):
                 await self._client.upsert(self._prefix + name, structs, wait=True)
 
     async def delete_by_filter(self, name: str, where: Where) -> None:
         """Remove points; see `VectorStore`."""
         selector = models.FilterSelector(filter=_filter(where))
-        with _translated(missing_is_fine=True):
+        with _translated("delete", missing_is_fine=True):
             await self._client.delete(self._prefix + name, selector, wait=True)
 
     async def query_hybrid(self, name: str, where: Where, question: Question) -> list[Hit]:
@@ -78,7 +79,7 @@ class RemoteQdrant:
         alone = _rankings(question, where)
         requests = [_best(question, where), *alone.values()]
         answers: list[models.QueryResponse] = []
-        with _translated(missing_is_fine=True):
+        with _translated("query", missing_is_fine=True):
             answers = await self._client.query_batch_points(self._prefix + name, requests)
         if not answers:
             return []
@@ -92,7 +93,7 @@ class RemoteQdrant:
         self, name: str, where: Where, *, limit: int, after: str | None = None
     ) -> tuple[list[Point], str | None]:
         """Return one page of points; see `VectorStore`."""
-        with _translated(missing_is_fine=True):
+        with _translated("scroll", missing_is_fine=True):
             records, following = await self._client.scroll(
                 self._prefix + name,
                 scroll_filter=_filter(where),
@@ -106,7 +107,7 @@ class RemoteQdrant:
 
     async def stats(self, name: str) -> CollectionStats | None:
         """Return what the collection holds; see `VectorStore`."""
-        with _translated(missing_is_fine=True):
+        with _translated("stats", missing_is_fine=True):
             if not await self._client.collection_exists(self._prefix + name):
                 return None
             facts = await self._client.get_collection(self._prefix + name)
@@ -117,7 +118,7 @@ class RemoteQdrant:
     async def _create(self, name: str, spec: CollectionSpec) -> CollectionStats | None:
         """Create the collection; return what is there when another replica was faster."""
         try:
-            with _translated():
+            with _translated("create_collection"):
                 await self._client.create_collection(
                     self._prefix + name,
                     vectors_config={
@@ -147,17 +148,19 @@ def connect(url: str, api_key: str | None, *, timeout_s: int) -> AsyncQdrantClie
 
 
 @contextmanager
-def _translated(*, missing_is_fine: bool = False) -> Iterator[None]:
+def _translated(operation: str, *, missing_is_fine: bool = False) -> Iterator[None]:
     """Turn the client's failures into ours; with `missing_is_fine` a missing collection ends the block."""
-    try:
-        yield
-    except ResponseHandlingException as exc:
-        raise VectorStoreUnavailable from exc
-    except UnexpectedResponse as exc:
-        if (exc.status_code or 500) >= 500:
+    facts = {"db.system.name": "qdrant", "db.operation.name": operation}
+    with ClientSpan(operation, lambda: facts):
+        try:
+            yield
+        except ResponseHandlingException as exc:
             raise VectorStoreUnavailable from exc
-        if not (exc.status_code == 404 and missing_is_fine):
-            raise
+        except UnexpectedResponse as exc:
+            if (exc.status_code or 500) >= 500:
+                raise VectorStoreUnavailable from exc
+            if not (exc.status_code == 404 and missing_is_fine):
+                raise
 
 
 def _keyword(*, is_tenant: bool) -> models.KeywordIndexParams:

@@ -28,6 +28,7 @@ from fleet_common.errors import (
     Unavailable,
     UpstreamFailed,
 )
+from fleet_common.tracing import ClientSpan
 from fleet_devops.cluster.models import WireStatus
 from fleet_devops.errors import BadKubeconfig, CredentialRejected, NoCluster
 from fleet_devops.text import clip, visible
@@ -106,14 +107,18 @@ class KubeClient:
         url = f"{api.configuration.host}{path}" + (f"?{urlencode(params)}" if params else "")
         headers = {"Accept": accept, "User-Agent": "mcp-fleet-devops"}
         await api.update_params_for_auth(headers, [], ["BearerToken"], path, "GET", None)
-        try:
-            # The generated client has no types here.
-            response = await api.rest_client.request(  # type: ignore[no-untyped-call]
-                "GET", url, headers=headers, _request_timeout=self._timeout
-            )
-            body: bytes = await response.read()
-        except (aiohttp.ClientError, TimeoutError) as exc:
-            raise Unavailable(UPSTREAM) from exc
+        with ClientSpan(
+            "GET", lambda: {"http.request.method": "GET", "peer.service": "kubernetes"}
+        ) as span:
+            try:
+                # The generated client has no types here.
+                response = await api.rest_client.request(  # type: ignore[no-untyped-call]
+                    "GET", url, headers=headers, _request_timeout=self._timeout
+                )
+                span.answered(response.status)
+                body: bytes = await response.read()
+            except (aiohttp.ClientError, TimeoutError) as exc:
+                raise Unavailable(UPSTREAM) from exc
         return response.status, body, _seconds(response.getheader("Retry-After"))
 
     async def _connected(self) -> ApiClient:
