@@ -62,9 +62,9 @@ class Page:
     version: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Merged:
-    """What all sources together show one kind of caller.
+    """What all sources together show one kind of caller; equal only to itself.
 
     Attributes:
         pages: the last good page of each source.

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections import OrderedDict
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -71,22 +72,29 @@ class ListMerger:
         while len(self._forms) > _FORMS:
             self._forms.popitem(last=False)
 
+    def _hidden(self, merged: Merged) -> frozenset[str]:
+        return frozenset(row.key for row in merged.rows if self._hides(row.key))
+
     def _body(
         self, message: dict[str, Any], said: dict[str, Any], merged: Merged, toolset: Toolset
     ) -> bytes:
         key = LISTS[message["method"]]
-        are_tools = key == "tools"
         result = said
         if "ttlMs" in said:
             result = {**said, "ttlMs": merged.ttl_ms(self._cache.now()), "cacheScope": "private"}
-        rows = b",".join(
-            row.encoded
-            for row in merged.rows
-            if not are_tools or (toolset.lists(row.key) and not self._hides(row.key))
-        )
+        rows = _joined(merged, toolset if key == "tools" else None, self._hidden(merged))
         around = {"jsonrpc": "2.0", "id": message["id"], "result": {**result, key: []}}
         # The rows come last, so that what is left to write is `]}}`.
         return json.dumps(around, separators=(",", ":")).encode()[:-3] + rows + b"]}}"
+
+
+@lru_cache(maxsize=256)  # a list of 100 tools is about 100 KB
+def _joined(merged: Merged, toolset: Toolset | None, hidden: frozenset[str]) -> bytes:
+    return b",".join(
+        row.encoded
+        for row in merged.rows
+        if toolset is None or (toolset.lists(row.key) and row.key not in hidden)
+    )
 
 
 def _form_of(message: Any, scope: Scope) -> Form | None:
