@@ -16,6 +16,8 @@ from fleet_common.approvals.planning import planner_of
 from fleet_common.mcp import Service, params
 from fleet_common.mcp.declared import DATA_META
 
+# Calls another tool, whose own answer and plan count.
+PASSES_ON = {"fleet_call_tool"}
 SHARED = {
     "limit": params.Limit,
     "cursor": params.Cursor,
@@ -89,7 +91,7 @@ class TestEveryTool:
     ) -> None:
         schema = listed[tool_name(fn)].output_schema
         assert schema is not None
-        assert schema.get("properties")
+        assert schema.get("properties") or tool_name(fn) in PASSES_ON
 
     def test_shares_the_meaning_of_common_arguments(
         self, service: str, fn: Callable[..., Any], listed: dict[str, Tool]
@@ -103,7 +105,8 @@ class TestEveryTool:
     ) -> None:
         hints = listed[tool_name(fn)].annotations
         assert hints is not None
-        assert not hints.destructive_hint or planner_of(fn) is not None
+        is_own = tool_name(fn) not in PASSES_ON
+        assert not (hints.destructive_hint and is_own) or planner_of(fn) is not None
 
     def test_takes_no_tenant_from_the_caller(
         self, service: str, fn: Callable[..., Any], listed: dict[str, Tool]

@@ -13,6 +13,7 @@ from pydantic import BaseModel, Field
 from fleet_common.auth import Principal
 from fleet_common.errors import NotConfigured
 from fleet_common.mcp import CurrentPrincipal, touches
+from fleet_common.mcp.params import Limit
 from fleet_gateway.deps import Deps, get_deps
 from fleet_gateway.toolsets.models import Toolset, of_query
 from fleet_gateway.toolsets.ranking import ranked
@@ -46,7 +47,7 @@ async def fleet_find_tools(
     query: Annotated[
         str, Field(min_length=1, max_length=400, description="What you want to do, in a few words.")
     ],
-    limit: Annotated[int, Field(ge=1, le=20, description="Most tools to return, 1 to 20.")] = 5,
+    limit: Limit = 5,
     deps: Deps = Depends(get_deps),
     principal: Principal = CurrentPrincipal(),
 ) -> FoundTools:
@@ -76,7 +77,10 @@ async def fleet_find_tools(
 @tool(
     title="Call a tool",
     meta=touches(),
-    annotations=ToolAnnotations(read_only_hint=False, open_world_hint=True),
+    # What the tool inside may do is for it to say, so these are the worst.
+    annotations=ToolAnnotations(
+        read_only_hint=False, idempotent_hint=False, destructive_hint=True, open_world_hint=True
+    ),
 )
 async def fleet_call_tool(
     name: Annotated[str, Field(description="Name of the tool, as fleet_find_tools gave it.")],
