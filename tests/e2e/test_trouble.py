@@ -101,6 +101,8 @@ def test_a_fleet_killed_without_warning_is_cleaned_up_by_the_next(laptop: Laptop
             assert gone(orphans, 0.5)
             assert contacts(second) == before
     assert "Ended what an earlier fleet left behind" in laptop.log()
+    checked = laptop.command("audit", "verify")
+    assert (checked.returncode, "data.jsonl: " in checked.stdout) == (0, True), checked.stdout
 
 
 def test_a_database_killed_without_warning_loses_nothing(laptop: Laptop) -> None:

@@ -85,10 +85,13 @@ def test_untouched_logs_are_said_to_be_whole(fleet: Fleet, logs: Path) -> None:
 
 def test_the_first_bad_record_is_printed(fleet: Fleet, logs: Path) -> None:
     path = logs / "data.jsonl"
-    path.write_bytes(path.read_bytes().replace(b"crm_delete", b"crm_search"))
+    path.write_bytes(path.read_bytes().replace(b"crm_delete", b"crm_\x1b[2Jh"))
     result = fleet("verify")
     assert result.exit_code == 1
     assert "data.jsonl:3: the record was changed" in result.stdout
+    assert (
+        '"target":"crm_\\x1b[2Jh"' in result.stdout
+    )  # nothing in it reaches the terminal as it is
     assert "devops.jsonl: 3 records" in result.stdout
 
 

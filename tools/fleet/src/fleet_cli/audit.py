@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from fleet_cli.__main__ import Here
 
 KEY_VARIABLE = "FLEET_AUDIT_KEY"
+_SHOWN_BYTES = 2000
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 _COLUMNS = ("time", "service", "subject", "action", "target", "decision", "outcome", "rule")
 
@@ -125,7 +126,14 @@ def _is_whole(path: Path, key: bytes | None, *, partial: bool, anchors: tuple[st
         click.secho(f"  gap: {gap}", fg="yellow")
     if verdict.problem:
         click.secho(f"  {verdict.problem}", fg="red")
+    if verdict.bad_line:
+        click.echo(f"  {_printable(verdict.bad_line)}")
     return verdict.ok
+
+
+def _printable(line: bytes) -> str:
+    """Return what a terminal may be shown of a line that somebody has tampered with."""
+    return ascii(line[:_SHOWN_BYTES])[2:-1]
 
 
 def _key(state: State, path: Path) -> bytes | None:

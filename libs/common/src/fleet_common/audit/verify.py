@@ -21,12 +21,14 @@ class Verdict:
         chains: how many processes wrote them.
         gaps: sentences about what may be missing without a trace of whose doing: a crash looks like a cut-off end.
         problem: where and what the first bad record is; None when there is none.
+        bad_line: that record as it stands there; empty when it is missing.
     """
 
     records: int = 0
     chains: int = 0
     gaps: list[str] = field(default_factory=list)
     problem: str | None = None
+    bad_line: bytes = b""
 
     @property
     def ok(self) -> bool:
@@ -56,6 +58,7 @@ def verify(
             sought.discard(walk.step(where, line) or "")
         except BadRecord as bad:
             walk.verdict.problem = f"{where}: the record {bad}"
+            walk.verdict.bad_line = line
             return walk.verdict
     walk.end()
     if sought:
