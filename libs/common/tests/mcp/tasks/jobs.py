@@ -59,10 +59,11 @@ async def job_count(path: str, steps: int = 1, ctx: Context = CurrentContext()) 
 
 
 @tool(task=True, meta=SCOPE)
-async def job_wait(path: str) -> str:
-    """Say that it began, and end when a file of that name with `.go` appears."""
+async def job_wait(path: str, ctx: Context = CurrentContext()) -> str:
+    """Say that it began, report while it waits, and end when a file of that name with `.go` appears."""
     await note(path, str(os.getpid()))
-    while not await anyio.Path(f"{path}.go").exists():  # noqa: ASYNC110 - made by another process
+    while not await anyio.Path(f"{path}.go").exists():
+        await ctx.report_progress(1, 2, "waiting")
         await asyncio.sleep(0.05)
     return f"ended in {os.getpid()}"
 

@@ -18,7 +18,8 @@ from pydantic import SecretStr
 
 from fleet_cli.engines.freeport import free_port
 from fleet_cli.engines.valkey import Valkey
-from fleet_common.testing import wait_until
+from fleet_common.mcp.app import create_worker_app
+from fleet_common.testing import serving, wait_until
 
 JOBS = Path(__file__).parent / "jobs.py"
 # Each worker is a Python of its own: seconds of imports on a busy machine.
@@ -104,19 +105,22 @@ async def test_after_kill_9_another_worker_finishes_the_task_and_its_result_come
     assert len(work.pids()) == 2, "nobody ran it a third time"
 
 
+async def test_a_worker_has_health_and_metrics_and_no_door(fleet: Any) -> None:
+    app = await asyncio.to_thread(create_worker_app, fleet.service, fleet.settings)
+    async with serving(app) as url, httpx.AsyncClient(base_url=url) as http:
+        assert (await http.get("/readyz")).status_code == 200
+        assert f'mcp_tasks_pending{{queue="{fleet.name}"' in (await http.get("/metrics")).text
+        assert (await http.post("/mcp", json={})).status_code == 404
+
+
 async def test_sigterm_ends_a_worker_orderly_and_its_task_goes_to_another(
     fleet: Any, connect: Callable[..., Any], workers: Workers, work: Work
 ) -> None:
     key = await fleet.key()
-    port = str(free_port())
-    first = workers.start(fleet, FLEET_SHUTDOWN_GRACE_S="0.5", FLEET_PORT=port)
+    first = workers.start(fleet, FLEET_SHUTDOWN_GRACE_S="0.5")
     async with fleet.serving(tasks_worker=False) as url:
         task = await call_tool_task(await connect(url, key), "job_wait", {"path": str(work.path)})
         await work.began(1)
-        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as http:
-            assert (await http.get("/readyz")).status_code == 200
-            assert f'mcp_tasks_pending{{queue="{fleet.name}"' in (await http.get("/metrics")).text
-            assert (await http.post("/mcp", json={})).status_code == 404, "a worker has no door"
         first.terminate()
         assert await asyncio.to_thread(first.wait, 20) == 0
         second = workers.start(fleet)

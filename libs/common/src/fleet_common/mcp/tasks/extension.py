@@ -191,7 +191,20 @@ async def _run_as_task(tool: Tool, arguments: dict[str, Any]) -> ToolCallOutcome
     context = await make_task_context()
     if context is None:
         raise RuntimeError("a running task has a context")
+    # Tools get this very context; what they report is worth less than what they do.
+    context.report_progress = _never_failing(context.report_progress)  # type: ignore[assignment,method-assign]
     try:
         return await tool.model_copy(update={"timeout": None}).run(arguments)
     finally:
         await context.__aexit__(None, None, None)
+
+
+def _never_failing(report: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
+    async def reported(*progress: Any, **more: Any) -> None:
+        try:
+            async with asyncio.timeout(_REDIS_S):
+                await report(*progress, **more)
+        except REDIS_AWAY as exc:
+            log.info("progress_not_stored", error=type(exc).__name__)
+
+    return reported

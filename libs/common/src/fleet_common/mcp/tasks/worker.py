@@ -35,6 +35,7 @@ from fleet_common.mcp.identity import acting_as_token
 from fleet_common.mcp.middleware import error_result
 from fleet_common.mcp.runtime import Runtime
 from fleet_common.mcp.tasks.submission import caller_key
+from fleet_common.redis import REDIS_AWAY
 from fleet_common.settings import ServiceSettings
 from fleet_common.tasks import RunningTask, TaskCaller, queue_name
 from fleet_common.tasks.caller import still_allowed
@@ -138,9 +139,8 @@ class TaskWorker:
         """Run the current task through the server's middleware, as its owner."""
         parts = parse_task_key(current_execution.get().key)
         owner, task_id = parts["task_scope"], parts["client_task_id"]
-        stored = await self._caller(owner, task_id)
+        stored, arguments = await self._load(owner, task_id)
         principal = await anyio.to_thread.run_sync(still_allowed, stored, self._keys, self._oauth)
-        arguments = await load_task_args(self.docket, owner, task_id)
         register_task_server(task_id, server)  # where the tool's Context and dependencies come from
         task = RunningTask(task_id, self._settings.tasks_timeout_s, stored.plan)
         submitted = TraceContext.of(stored.traceparent, None)
@@ -155,6 +155,14 @@ class TaskWorker:
             running(task),
         ):
             return await server.call_tool(tool.name, arguments)
+
+    async def _load(self, owner: str | None, task_id: str) -> tuple[TaskCaller, dict[str, Any]]:
+        while True:
+            try:
+                stored = await self._caller(owner, task_id)
+                return stored, await load_task_args(self.docket, owner, task_id)
+            except REDIS_AWAY:  # to fail the task now would lose it
+                await asyncio.sleep(_IDLE.total_seconds())
 
     async def _caller(self, owner: str | None, task_id: str) -> TaskCaller:
         key = caller_key(self.docket, owner, task_id)
