@@ -194,6 +194,14 @@ def test_processes_that_share_a_database_stand_alone(write_chain: Write) -> None
     assert not check(write_chain(2, sink="file") + write_chain(2, sink="file")).ok
 
 
+def test_a_chain_of_another_sink_does_not_stand_in_a_file(write_chain: Write) -> None:
+    mixed = continued(write_chain(2), lambda head: write_chain(2, sink="stdout"))
+    verdict = check(mixed)
+    assert verdict.problem == (
+        "line 5: the record starts a chain that was written to stdout, among others"
+    )
+
+
 def test_a_keyed_chain_needs_its_key(write_chain: Write) -> None:
     keyed = write_chain(2, key=KEY)
     assert check(keyed).problem == "line 1: the record is keyed: checking it needs the audit key"

@@ -73,6 +73,7 @@ class _Walk:
         self._partial = partial
         self._last: Record | None = None
         self._torn: str | None = None
+        self._kind: str | None = None
 
     def step(self, where: str, line: bytes) -> str | None:
         """Check the next line and return its hash; None for what may be the half-written end."""
@@ -130,8 +131,12 @@ class _Walk:
             self._check_closed(self._last)
         if record["seq"] != 0:
             raise BadRecord("is a header in the wrong place")
+        kind = str(record.get("sink"))
+        if kind != (self._kind or kind):
+            raise BadRecord(f"starts a chain that was written to {kind}, among others")
+        self._kind = kind
         # Only files are continued: of what went to a stream or a database, each process is on its own.
-        continued = last is not None and record.get("sink") == "file"
+        continued = last is not None and kind == "file"
         expected = last["hash"] if last is not None and continued else GENESIS
         if record["prev"] != expected and not (last is None and self._partial):
             raise BadRecord("starts a chain that does not continue the one before it")
