@@ -90,8 +90,6 @@ class CallLimits:
         What comes under an internal token has been counted by the gateway, which alone makes them; the gateway
         itself counts what services call back through it.
         """
-        if principal.kind == "internal" and not self._counts_internal:
-            return False
         return not self._allowance(principal).is_unlimited
 
     async def spend(self, principal: Principal, method: str, name: str) -> Verdict | None:
@@ -100,8 +98,6 @@ class CallLimits:
         Raises:
             RateLimited: a limit or quota is used up; nothing was taken from the others.
         """
-        if not self.concern(principal):
-            return None
         return await self._take(self._allowance(principal).plan(method, name))
 
     async def spend_inside(self, principal: Principal, outer: str, inner: str) -> None:
@@ -110,11 +106,10 @@ class CallLimits:
         Raises:
             RateLimited: the inner tool's own limit is used up.
         """
-        if self.concern(principal):
-            allowance = self._allowance(principal)
-            counted = allowance.plan("tools/call", outer)
-            plan = allowance.plan("tools/call", inner)
-            await self._take([bucket for bucket in plan if bucket not in counted])
+        allowance = self._allowance(principal)
+        counted = allowance.plan("tools/call", outer)
+        plan = allowance.plan("tools/call", inner)
+        await self._take([bucket for bucket in plan if bucket not in counted])
 
     async def _take(self, plan: Plan) -> Verdict | None:
         if not plan:
@@ -127,6 +122,8 @@ class CallLimits:
         raise RateLimited(_USED_UP[policy], retry_after_s=ceil(verdict.wait_s * 1000) / 1000)
 
     def _allowance(self, principal: Principal) -> _Allowance:
+        if principal.kind == "internal" and not self._counts_internal:
+            return _UNCOUNTED
         policy = self._policy.current
         if policy is not self._built_for or len(self._allowances) >= _CALLERS_KEPT:
             self._built_for, self._allowances = policy, {}
@@ -166,6 +163,9 @@ class _Allowance:
         if method != "tools/call" or not self.tools:
             return self.calls
         return (*self.calls, *(b for glob, b in self.tools if fnmatchcase(name, glob)))
+
+
+_UNCOUNTED = _Allowance((), (), ())
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,11 +13,13 @@ from mcp.shared.inbound import (
 )
 from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
 from pydantic_core import from_json
-from starlette.datastructures import Headers
 from starlette.types import Message, Receive, Scope
 
 from fleet_common.errors import PayloadTooLarge
 
+_VERSION, _METHOD, _NAME = (
+    header.encode() for header in (MCP_PROTOCOL_VERSION_HEADER, MCP_METHOD_HEADER, MCP_NAME_HEADER)
+)
 MAX_BODY = 4 * 1024 * 1024  # what the transport accepts
 
 
@@ -43,13 +45,16 @@ async def read_envelope(scope: Scope, receive: Receive) -> tuple[Envelope, Recei
     Raises:
         PayloadTooLarge: a body that had to be read is over 4 MiB.
     """
-    headers = Headers(scope=scope)
+    named: dict[bytes, str] = {}
+    for key, value in scope["headers"]:
+        if key.startswith(b"mcp-"):
+            named.setdefault(key, value.decode("latin-1"))
+    version = named.get(_VERSION)
     # As the transport tells the eras apart, or a request could be one thing here and another there.
-    if headers.get(MCP_PROTOCOL_VERSION_HEADER, HANDSHAKE_PROTOCOL_VERSIONS[0]) not in (
-        HANDSHAKE_PROTOCOL_VERSIONS
-    ):
-        name = decode_header_value(headers.get(MCP_NAME_HEADER)) or ""
-        return Envelope(headers.get(MCP_METHOD_HEADER, ""), name), receive
+    if version is not None and version not in HANDSHAKE_PROTOCOL_VERSIONS:
+        return Envelope(
+            named.get(_METHOD, ""), decode_header_value(named.get(_NAME)) or ""
+        ), receive
     body = await _read(receive)
     return _of_body(body), _again(body, receive)
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from fleet_common.audit import AuditLog
@@ -64,14 +63,14 @@ class Turnstile:
 
 def _telling(verdict: Verdict, send: Send) -> Send:
     """Return a `send` that adds what is left, as draft-ietf-httpapi-ratelimit-headers-10 writes it."""
+    bucket = verdict.bucket
+    policy = f'"{bucket.policy}";q={bucket.capacity};w={bucket.window_s}'
+    left = f'"{bucket.policy}";r={verdict.remaining}'
+    added = [(b"ratelimit-policy", policy.encode()), (b"ratelimit", left.encode())]
 
     async def send_with_headers(message: Message) -> None:
         if message["type"] == "http.response.start":
-            bucket, headers = verdict.bucket, MutableHeaders(scope=message)
-            headers["ratelimit-policy"] = (
-                f'"{bucket.policy}";q={bucket.capacity};w={bucket.window_s}'
-            )
-            headers["ratelimit"] = f'"{bucket.policy}";r={verdict.remaining}'
+            message = {**message, "headers": [*message.get("headers", ()), *added]}
         await send(message)
 
     return send_with_headers
