@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from fleet_common.audit import Verdict, verify
 from fleet_common.audit.chain import Chain, peek_record
 from fleet_common.audit.events import AuditEvent
+from fleet_common.digests import sha256_of
 
 Write = Callable[..., list[bytes]]
 KEY = b"k" * 32
@@ -220,12 +221,17 @@ def test_a_header_in_the_wrong_place_is_found(write_chain: Write) -> None:
     assert not check([chain.start("file", previous=None)]).ok
 
 
-def test_a_sealed_record_without_the_usual_members_is_no_record() -> None:
-    import hashlib
-
-    body = b'{"kind":"event"'
-    line = body + b',"hash":"' + hashlib.sha256(body).hexdigest().encode() + b'"}\n'
-    verdict = check([line])
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"kind":"event"',
+        b'{"kind":"event","chain":"a","seq":"0","prev":"b"',
+        b'{"kind":["start"],"chain":"a","seq":0,"prev":"b"',
+        b'{"kind":"start","chain":null,"seq":0,"prev":"b"',
+    ],
+)
+def test_a_sealed_record_without_the_usual_members_is_no_record(body: bytes) -> None:
+    verdict = check([body + b',"hash":"' + sha256_of(body).encode() + b'"}\n'])
     assert verdict.problem == "line 1: the record lacks what every record has"
 
 

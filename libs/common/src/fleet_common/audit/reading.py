@@ -48,7 +48,7 @@ def newest_first(path: Path, question: Question) -> Iterator[Record | None]:
     for line in lines_backwards(sequence(path)):
         try:
             record = peek_record(line)
-            if record["time"] < since:
+            if str(record["time"]) < since:
                 return
             yield record if question.fits(record) else None
         except (BadRecord, KeyError):

@@ -89,7 +89,7 @@ class _Walk:
             self._admit_cut(record)
         elif record["kind"] == "lost":
             self.verdict.gaps.append(
-                f"{_name(record)} could not keep {record['count']} events before record {record['seq']}"
+                f"{_name(record)} could not keep {record.get('count')} events before record {record['seq']}"
             )
         self.verdict.records += 1
         self._last = record
@@ -108,7 +108,8 @@ class _Walk:
         if self._key is None and peek_record(line).get("keyed") is True:
             raise BadRecord("is keyed: checking it needs the audit key")
         record = read_record(line, self._key)
-        if not {"kind", "chain", "seq", "prev"} <= record.keys():
+        texts = (record.get(name) for name in ("kind", "chain", "prev"))
+        if not isinstance(record.get("seq"), int) or not all(isinstance(t, str) for t in texts):
             raise BadRecord("lacks what every record has")
         return record
 
