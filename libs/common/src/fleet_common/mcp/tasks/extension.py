@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
@@ -73,6 +73,7 @@ class FleetTasks(TasksExtension):
         self._service = runtime.service
         self._local = local
         self._worker = TaskWorker(runtime, url, settings)
+        self._tools: Mapping[str, Tool] = {}
 
     async def intercept_tool_call(
         self,
@@ -81,8 +82,8 @@ class FleetTasks(TasksExtension):
         call_next: ToolCallContinuation,
     ) -> ToolCallOutcome:
         """Run the call, or queue it when the tool and the client both know tasks."""
-        tool = await context.fastmcp.get_tool(params.name)
-        if tool is None or not tool.task_config.supports_tasks():
+        tool = self._tools.get(params.name)
+        if tool is None:
             return await call_next()
         if running_task() is not None:
             return await _run_as_task(tool, params.arguments or {})
@@ -105,8 +106,9 @@ class FleetTasks(TasksExtension):
         # `Context` and the result type of a task work. The rest of it cannot drain, nor serve without working.
         _install_worker_hooks()
         try:
-            tools = [tool for tool in await self.server.get_tasks() if isinstance(tool, Tool)]
-            async with self._worker.opened(self.server, tools):
+            known = await self.server.get_tasks()
+            self._tools = {tool.name: tool for tool in known if isinstance(tool, Tool)}
+            async with self._worker.opened(self.server, self._tools.values()):
                 yield
         finally:
             _release_worker_hooks()
