@@ -82,18 +82,19 @@ class Admission:
         if self._running < self._slots:
             self._hold(caller.tenant)
             return
-        if self._expected_wait_s(caller) > wait_s:
-            raise self._shed("deadline", caller)
+        expected_s = self._expected_wait_s(caller)
+        if expected_s > wait_s:
+            raise self._shed("deadline", expected_s)
         if len(self._waiting) >= self._queue:
-            self._make_room(caller)
+            self._make_room(caller, expected_s)
         await self._wait(wait_s, caller)
 
-    def _make_room(self, caller: Caller) -> None:
+    def _make_room(self, caller: Caller, expected_s: float) -> None:
         sent_away = self._waiting.yield_to(caller)
         if sent_away is None:
-            raise self._shed("queue_full", caller)
+            raise self._shed("queue_full", expected_s)
         turn, owner = sent_away
-        turn.set_exception(self._shed("queue_full", owner))
+        turn.set_exception(self._shed("queue_full", self._expected_wait_s(owner)))
 
     async def _wait(self, wait_s: float, caller: Caller) -> None:
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -106,7 +107,7 @@ class Admission:
             if turn.done() and not turn.cancelled() and turn.exception() is None:
                 self._leave(caller.tenant)  # the slot came at the same moment: pass it on
             if isinstance(exc, TimeoutError):
-                raise self._shed("deadline", caller) from None
+                raise self._shed("deadline", self._expected_wait_s(caller)) from None
             raise
         finally:
             self._waiting.discard(turn, caller)
@@ -133,7 +134,6 @@ class Admission:
     def _expected_wait_s(self, caller: Caller) -> float:
         return self._mean_s * (self._waiting.ahead_of(caller) + 1) / self._slots
 
-    def _shed(self, reason: str, caller: Caller) -> Overloaded:
+    def _shed(self, reason: str, expected_s: float) -> Overloaded:
         self._metrics.admission_shed.labels(reason=reason).inc()
-        wait_s = max(1.0, round(self._expected_wait_s(caller), 1))
-        return Overloaded("all slots are busy", retry_after_s=wait_s)
+        return Overloaded("all slots are busy", retry_after_s=max(1.0, round(expected_s, 1)))

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from math import ceil
 
-from starlette.datastructures import Headers, MutableHeaders
-from starlette.responses import JSONResponse
+from pydantic_core import to_json
+from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from fleet_common.admission import Admission, Caller
@@ -15,11 +15,14 @@ from fleet_common.audit import AuditLog
 from fleet_common.deadline import TIMEOUT_HEADER, deadline
 from fleet_common.errors import FleetError, Overloaded
 from fleet_common.logs import with_trace_id
+from fleet_common.mcp.headers import header
 from fleet_common.mcp.identity import FleetToken
 from fleet_common.mcp.recording import shed
 
 PRIORITY_HEADER = "Fleet-Priority"
 """HTTP header by which a caller says `batch`: nobody waits for the answer, so interactive calls go first."""
+
+_PRIORITY, _TIMEOUT = PRIORITY_HEADER.lower().encode(), TIMEOUT_HEADER.lower().encode()
 
 
 class ApiKeyHeader:
@@ -31,10 +34,10 @@ class ApiKeyHeader:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Add the header when it is missing and pass the request on."""
         if scope["type"] == "http":
-            headers = MutableHeaders(scope=scope)
-            key = headers.get("x-api-key")
-            if key and "authorization" not in headers:
-                headers["authorization"] = f"Bearer {key}"
+            key = header(scope, b"x-api-key")
+            if key and not header(scope, b"authorization"):
+                bearer = (b"authorization", f"Bearer {key}".encode("latin-1"))
+                scope["headers"] = [*scope["headers"], bearer]
         await self._app(scope, receive, send)
 
 
@@ -74,18 +77,18 @@ class AdmissionGate:
 
 def _timeout_s(scope: Scope) -> float | None:
     """Return the seconds that the caller gives this call; nonsense is as good as absent."""
-    raw = Headers(scope=scope).get(TIMEOUT_HEADER, "")
+    raw = header(scope, _TIMEOUT)
     seconds = int(raw) / 1000 if raw.isdecimal() and len(raw) < 10 else 0.0
     return min(seconds, 3600.0) or None
 
 
 def _caller(scope: Scope) -> Caller:
     token = getattr(scope.get("user"), "access_token", None)
-    is_batch = Headers(scope=scope).get(PRIORITY_HEADER, "").lower() == "batch"
+    is_batch = header(scope, _PRIORITY).lower() == "batch"
     return Caller(token.principal.tenant if isinstance(token, FleetToken) else "", is_batch)
 
 
-def error_response(error: FleetError) -> JSONResponse:
+def error_response(error: FleetError) -> Response:
     """Return `error` as an HTTP answer whose body is a JSON-RPC error; for answers before a message is read."""
     body = {
         "jsonrpc": "2.0",
@@ -99,4 +102,4 @@ def error_response(error: FleetError) -> JSONResponse:
     headers = {}
     if error.retry_after_s is not None:
         headers["retry-after"] = str(max(1, ceil(error.retry_after_s)))
-    return JSONResponse(body, status_code=error.http_status, headers=headers)
+    return Response(to_json(body), error.http_status, headers, "application/json")

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from pydantic_core import to_json, to_jsonable_python
-from starlette.datastructures import Headers
 from starlette.types import Scope
 from structlog.contextvars import get_contextvars
 
@@ -23,6 +22,7 @@ from fleet_common.errors import (
     RateLimited,
 )
 from fleet_common.mcp.envelope import Envelope
+from fleet_common.mcp.headers import header
 from fleet_common.mcp.identity import FleetToken
 from fleet_common.redaction import redact, redact_text
 
@@ -148,8 +148,7 @@ def shed(log: AuditLog, scope: Scope, error: FleetError, envelope: Envelope | No
 
 
 def _named(scope: Scope) -> tuple[str, str]:
-    headers = Headers(scope=scope)
-    return headers.get("mcp-method", ""), headers.get("mcp-name", "")
+    return header(scope, b"mcp-method"), header(scope, b"mcp-name")
 
 
 def _undone(outcome: str) -> Decision:

@@ -9,10 +9,11 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TypeAlias
 
 from fastmcp.server.middleware import CallNext, Middleware, MiddlewareContext
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from fleet_common.logs import request_context
+from fleet_common.mcp.headers import header
 from fleet_common.tracing import ServerSpan, TraceContext, Tracing
 
 Recorded: TypeAlias = AbstractContextManager[tuple[TraceContext | None, ServerSpan | None]]
@@ -40,15 +41,13 @@ class RequestIds:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        headers = Headers(scope=scope)
-        offered = headers.get("x-request-id", "")
+        offered = header(scope, b"x-request-id")
         request_id = offered if _SAFE_ID.fullmatch(offered) else secrets.token_hex(8)
-        caller = TraceContext.of(headers.get("traceparent"), headers.get("tracestate"))
+        caller = TraceContext.of(header(scope, b"traceparent"), header(scope, b"tracestate"))
         if caller is None and scope["method"] == "POST" and scope["path"].endswith("/mcp"):
             caller, receive = await _peeked(receive)
         with self._recorded(scope, caller) as (trace, span):
-            method = headers.get("mcp-method", "")
-            if span is not None and method in _METHODS:
+            if span is not None and (method := header(scope, b"mcp-method")) in _METHODS:
                 span.describe(method, None)  # whoever knows the tool adds it
 
             async def send_with_id(message: Message) -> None:

@@ -5,12 +5,12 @@ A door without OAuth challenges with nothing but `Bearer`, so that clients with 
 
 from __future__ import annotations
 
-from typing import Any, cast
+import time
 
 from fastmcp.server.auth import AuthProvider
 from fastmcp.server.auth.middleware import RequireAuthMiddleware
-from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser, BearerAuthBackend
-from starlette.authentication import AuthCredentials, AuthenticationError
+from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser
+from starlette.authentication import AuthCredentials, AuthenticationBackend, AuthenticationError
 from starlette.middleware.authentication import AuthenticationMiddleware
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import JSONResponse, Response
@@ -20,6 +20,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from fleet_common.auth.oauth import OAuthDoor
 from fleet_common.errors import Unavailable
 from fleet_common.mcp.gate import error_response
+from fleet_common.mcp.headers import header
 from fleet_common.mcp.identity import FleetToken
 
 _KEPT_S = 300  # how long a client may keep the metadata
@@ -45,16 +46,25 @@ class _CannotTell(AuthenticationError):
     """A credential that may be good, but whom to ask is away."""
 
 
-class _Backend(BearerAuthBackend):
+class _Backend(AuthenticationBackend):
+    """The SDK's `BearerAuthBackend`, which looks at every header to find one."""
+
+    def __init__(self, verifier: AuthProvider) -> None:
+        self._verifier = verifier
+
     async def authenticate(
         self, conn: HTTPConnection
     ) -> tuple[AuthCredentials, AuthenticatedUser] | None:
+        scheme, _, credential = header(conn.scope, b"authorization").partition(" ")
+        if scheme.lower() != "bearer":
+            return None
         try:
-            # Any: the SDK leaves this method without types.
-            found: Any = await super().authenticate(conn)
+            token = await self._verifier.verify_token(credential)
         except Unavailable as exc:
             raise _CannotTell from exc
-        return cast(tuple[AuthCredentials, AuthenticatedUser] | None, found)
+        if token is None or (token.expires_at and token.expires_at < int(time.time())):
+            return None
+        return AuthCredentials(token.scopes), AuthenticatedUser(token)
 
 
 def _cannot_tell(_: HTTPConnection, error: Exception) -> Response:

@@ -50,6 +50,9 @@ class Answer:
         async for chunk in response.content.iter_any():
             if not self.has_begun:
                 await self._begin(head, response.content_type)
+            if response.content.at_eof():  # most answers are one chunk
+                await self._end(chunk)
+                return
             await self._send({"type": "http.response.body", "body": chunk, "more_body": True})
         if not self.has_begun:
             await self._begin(head, response.content_type)

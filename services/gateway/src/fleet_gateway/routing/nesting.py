@@ -14,6 +14,8 @@ from collections.abc import Callable
 
 from starlette.types import Scope
 
+from fleet_common.mcp.headers import header
+
 MARKER_HEADER = "fleet-call"
 _NAME = MARKER_HEADER.encode()
 _DEEPEST = 4  # deeper calls need a slot again, so that a service that calls itself for ever is shed
@@ -44,9 +46,9 @@ class Nesting:
 
     def _depth(self, scope: Scope) -> int:
         """Return how many calls the request is inside of; 0 without a valid marker."""
-        marker = next((value for name, value in scope["headers"] if name == _NAME), b"")
-        text, _, _ = marker.decode("latin-1").rpartition(".")
-        if not text or not hmac.compare_digest(marker, self._signed(text).encode()):
+        marker = header(scope, _NAME)
+        text, _, _ = marker.rpartition(".")
+        if not text or not hmac.compare_digest(marker.encode(), self._signed(text).encode()):
             return 0
         depth, _, expires = text.partition(".")
         is_current = self._now() < int(expires)
