@@ -89,8 +89,8 @@ class Router:
                 describe(envelope.method)
                 await self._lists.answer(message, principal, scope, receive, send)
                 return
-            if envelope == Envelope("tools/call", CALL) and (call := unwrapped(message, scope)):
-                envelope, scope, body = call
+            if envelope == Envelope("tools/call", CALL):
+                envelope, scope, body = unwrapped(message, scope)
                 if self._inner is not None:
                     await self._inner.count(principal, scope, envelope)
                 receive = replay(body, receive)
@@ -152,18 +152,20 @@ class InnerCalls:
             raise
 
 
-def unwrapped(message: dict[str, Any], scope: Scope) -> tuple[Envelope, Scope, bytes] | None:
+def unwrapped(message: dict[str, Any], scope: Scope) -> tuple[Envelope, Scope, bytes]:
     """Return the call inside a `fleet_call_tool` as if the client had made it itself.
 
-    Policy, approval, audit, progress and cancellation are then the tool's own. None when there is no call in it;
-    the gateway's own server says what is wrong.
+    Policy, approval, audit, progress and cancellation are then the tool's own.
+
+    Raises:
+        InvalidInput: there is no call in it.
     """
     arguments = message["params"].get("arguments")
     if not isinstance(arguments, dict) or not isinstance(arguments.get("name"), str):
-        return None
+        raise InvalidInput(f"{CALL} takes the `name` of a tool and its `arguments`")
     inner = arguments.get("arguments")
     if arguments["name"] == CALL or not isinstance(inner, dict | None):
-        return None
+        raise InvalidInput(f"{CALL} calls another tool, with an object of arguments")
     params = {**message["params"], "name": arguments["name"], "arguments": inner or {}}
     body = json.dumps({**message, "params": params}).encode()
     changed = {b"mcp-name": arguments["name"].encode(), b"content-length": str(len(body)).encode()}
