@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import shutil
 from collections.abc import AsyncGenerator, Callable
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import httpx
 import mcp_types
 import pytest
+from fastmcp import Client
 from fastmcp.client.elicitation import ElicitResult
 from fastmcp.exceptions import ToolError
 from fastmcp_tasks import call_tool_task
@@ -18,9 +20,10 @@ from pydantic import SecretStr
 
 from fleet_cli.engines.freeport import free_port
 from fleet_common.auth.keys import KeyFile
+from fleet_common.mcp.server import create_server
 from fleet_common.redis import Redis, create_redis
 from fleet_common.switches import Switchboard
-from fleet_common.testing import wait_until
+from fleet_common.testing import admin, wait_until
 from fleet_common.testing.collector import collector
 from fleet_common.testing.wire import about_task, answer
 
@@ -329,10 +332,33 @@ async def test_a_worker_of_another_version_refuses_what_it_does_not_know(
                 await task.result()
 
 
-async def test_an_endless_id_is_unknown_and_reaches_no_redis(fleet: Any) -> None:
+@pytest.mark.parametrize(
+    "task_id", ["", "x" * 1000, "\ud800", "a:caller", "*", "\0", 7, None, [], {}]
+)
+async def test_a_malformed_id_is_the_callers_mistake(fleet: Any, task_id: Any) -> None:
     key = await fleet.key()
-    async with fleet.serving() as url:
-        assert (await ask(url, key, "tasks/get", f"{fleet.name}.{'x' * 1000}"))["code"] == -32602
+    async with fleet.serving() as url, httpx.AsyncClient(base_url=url) as client:
+        for method in ("tasks/get", "tasks/update", "tasks/cancel"):
+            request = about_task(method, "unused")
+            del request["headers"]["mcp-name"]
+            request["json"]["params"]["taskId"] = task_id
+            response = await client.post(
+                "/mcp",
+                content=json.dumps(request["json"]),
+                headers=request["headers"]
+                | {"authorization": f"Bearer {key}", "content-type": "application/json"},
+            )
+            assert response.status_code < 500
+            assert answer(response)["error"]["code"] == -32602
+
+
+async def test_on_stdio_every_tool_runs_inline(fleet: Any) -> None:
+    server = create_server(
+        fleet.service, fleet.settings, local_principal=admin(), offers_tasks=False
+    )
+    async with Client(server) as client:
+        assert all(tool.execution is None for tool in await client.list_tools())
+        assert (await client.call_tool("job_who", {})).data["task"] is None
 
 
 async def test_a_task_that_ends_its_worker_each_time_is_given_up(

@@ -7,6 +7,7 @@ a task through the server's whole middleware, so that policy, switches, deadline
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -49,7 +50,7 @@ log = structlog.get_logger()
 
 _REDIS_S = 5.0  # several round trips, each of which a dead network could keep for ever
 _RESTART_S = 2.0  # what a Redis that restarts may take before callers hear of it
-_MAX_ID = 256  # what we make is shorter; anything goes into keys of Redis
+_ID = re.compile(r"[A-Za-z0-9._-]{1,256}")  # wider than what we make; it goes into keys of Redis
 _AWAY = "the task queue"
 
 T = TypeVar("T")
@@ -150,13 +151,14 @@ class FleetTasks(TasksExtension):
         return await self._as_owner(params, lambda: handle(ctx, params))
 
     async def _handle_cancel(self, ctx: Any, params: Any) -> CancelTaskResult:
-        log.info("task_cancel_asked", task=params.task_id[:_MAX_ID])
         handle = super()._handle_cancel
-        return await self._as_owner(params, lambda: handle(ctx, params))
+        done = await self._as_owner(params, lambda: handle(ctx, params))
+        log.info("task_cancelled", task=params.task_id)
+        return done
 
     async def _as_owner(self, params: Any, handle: Callable[[], Awaitable[T]]) -> T:
         """Answer a `tasks/*` request; tasks of others are looked for under this caller's name, and not found."""
-        if len(params.task_id) > _MAX_ID:
+        if not _ID.fullmatch(params.task_id):
             raise MCPError(mcp_types.INVALID_PARAMS, "Task not found")
         try:
             with acting_as_token(self._require_caller()):
