@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -48,6 +49,18 @@ async def test_somebody_elses_task_and_no_task_look_alike(fleet: Any) -> None:
             assert (said["code"], said["message"]) == (-32602, f"Task {task_id} not found")
         fleet.events.may_end.set()
         await task.result()
+
+
+@pytest.mark.parametrize("task_id", ["", "\ud800", "aiml.\ud800", 7, None, []])
+async def test_a_malformed_id_is_the_callers_mistake(fleet: Any, task_id: Any) -> None:
+    request = about_task("tasks/get", "unused")
+    del request["headers"]["mcp-name"]
+    request["json"]["params"]["taskId"] = task_id
+    headers = request["headers"] | {"content-type": "application/json"}
+    async with fleet.client() as client:
+        response = await client.post("/mcp", content=json.dumps(request["json"]), headers=headers)
+    assert response.status_code < 500
+    assert answer(response)["error"]["code"] == -32602
 
 
 async def test_the_gateway_says_that_there_are_tasks(fleet: Any) -> None:
