@@ -115,7 +115,7 @@ async def test_an_extension_that_we_do_not_know_is_not_ignored(
         {"iss": "https://evil.example"},
         {"exp": 1},
         {"exp": None},
-        {"nbf": int(time.time()) + 600},
+        {"nbf": 2**40},
         {"tenant": None},
         {"sub": None},
     ],
