@@ -11,9 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import hypothesis
 import pytest
 from fastmcp import Client
 from fastmcp.client.transports import StreamableHttpTransport
+from hypothesis import HealthCheck, given
+from hypothesis import strategies as st
 from mcp import MCPError
 from mcp.shared.inbound import encode_header_value
 
@@ -188,6 +191,45 @@ async def test_what_the_gateway_has_counted_is_not_counted_again(
 async def test_a_body_that_must_be_read_is_read_up_to_its_limit(http: httpx.AsyncClient) -> None:
     large = older("tools/call", name="note_get", arguments={"note_id": "x" * 5_000_000})
     assert (await http.post("/mcp", **large)).status_code == 413
+
+
+PARAMS = st.recursive(
+    st.none() | st.integers() | st.text(max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=4), inner, max_size=2)
+    ),
+    max_leaves=4,
+)
+BODIES = (
+    st.binary(max_size=40)
+    | st.sampled_from([b"[" * 5000, b'{"id":' + b"9" * 5000 + b"}", b'{"method":"\xff"}'])
+    | st.fixed_dictionaries({"method": st.text(max_size=9) | st.none(), "params": PARAMS}).map(
+        lambda message: json.dumps(message).encode()
+    )
+)
+
+
+@hypothesis.settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    body=BODIES,
+    headers=st.fixed_dictionaries(
+        {},
+        optional={
+            "mcp-protocol-version": st.sampled_from(["2026-07-28", "2025-06-18", "x"]),
+            "mcp-method": st.sampled_from(["tools/call", "tools/list", "x"]),
+            "mcp-name": st.text("a/=?~", max_size=8) | st.just("=?base64?!?="),
+        },
+    ),
+)
+async def test_nothing_malformed_is_a_server_error(
+    http: httpx.AsyncClient, body: bytes, headers: dict[str, str]
+) -> None:
+    usual = {"accept": "application/json, text/event-stream", "content-type": "application/json"}
+    response = await http.post("/mcp", content=body, headers=usual | headers)
+    assert response.status_code < 500
+    assert "Traceback" not in response.text
 
 
 async def test_in_memory_callers_are_counted_by_the_middleware(
