@@ -194,7 +194,9 @@ class Switches:
 
     def hides(self, tool: str) -> bool:
         """Return whether lists leave `tool` out."""
-        return any(kind == "tool" and fnmatchcase(tool, glob) for kind, glob in self._off)
+        return bool(self._off) and any(
+            kind == "tool" and fnmatchcase(tool, glob) for kind, glob in self._off
+        )
 
     def checks(self) -> tuple[Check, ...]:
         """Return what readiness must ask: who does not know what is off must not serve."""

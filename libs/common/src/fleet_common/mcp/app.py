@@ -230,7 +230,8 @@ def assemble(
     ]
     metadata = [metadata_route(door.oauth) for door in doors if door.oauth is not None]
     return Starlette(
-        routes=[*_operations(runtime), *metadata, *guarded, *routes],
+        # Routes are tried in turn, and nearly all requests are for a door.
+        routes=[*guarded, *_operations(runtime), *metadata, *routes],
         middleware=_outer_layers(settings, runtime),
         lifespan=lifespan,
     )

@@ -43,7 +43,7 @@ class TraceContext:
     @classmethod
     def of(cls, traceparent: str | None, tracestate: str | None) -> TraceContext | None:
         """Return the context that two headers describe, or None when there is none or it is malformed."""
-        if traceparent is None or not _VALID.fullmatch(traceparent):
+        if not traceparent or not _VALID.fullmatch(traceparent):
             return None
         known = tracestate if tracestate and len(tracestate) <= _STATE_CHARS else None
         return cls(traceparent, known)
