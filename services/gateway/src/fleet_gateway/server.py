@@ -101,6 +101,7 @@ def _connect(settings: Settings, runtime: Runtime) -> _Parts:
         runtime.metrics,
         refresh_s=settings.refresh_s,
         list_timeout_s=settings.list_timeout_s,
+        holds=settings.changed_tools == "hold",
     )
     lists = ListCache(
         sources,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import SettingsConfigDict
@@ -48,6 +48,11 @@ class Settings(ServiceSettings):
     )
     list_timeout_s: float = Field(
         3.0, gt=0, description="Time a service has to answer a list, in seconds."
+    )
+    changed_tools: Literal["hold", "report"] = Field(
+        "hold",
+        description="What happens to a tool whose definition changes while its service's version stays: hold it back, "
+        "or report and offer it, for where services are being worked on.",
     )
     pins_file: Path | None = Field(
         None,

@@ -46,7 +46,7 @@ def service() -> Service:
     return Service()
 
 
-def registry_of(service: Service, pins: PinStore | None = None) -> Registry:
+def registry_of(service: Service, pins: PinStore | None = None, *, holds: bool = True) -> Registry:
     async def is_ready(_service: str) -> bool:
         return True
 
@@ -58,6 +58,7 @@ def registry_of(service: Service, pins: PinStore | None = None) -> Registry:
         Metrics("gateway"),
         refresh_s=60,
         list_timeout_s=1,
+        holds=holds,
     )
 
 
@@ -125,6 +126,20 @@ async def test_a_definition_that_changes_within_a_version_is_neither_shown_nor_c
     await registry.refresh()
     assert owner(registry, "tools/call", "crm_write") == "data"
     assert registry.is_offered("data", "tools/list", row)
+
+
+async def test_where_changes_are_only_reported_a_changed_tool_is_offered(
+    service: Service, capsys: pytest.CaptureFixture[str]
+) -> None:
+    registry = registry_of(service, holds=False)
+    await registry.refresh()
+    service.tools["crm_write"] = {"description": "changed"}
+    await registry.refresh()
+    assert owner(registry, "tools/call", "crm_write") == "data"
+    assert registry.is_offered(
+        "data", "tools/list", row_of({"name": "crm_write", **service.tools["crm_write"]})
+    )
+    assert "tool_definition_changed" in capsys.readouterr().err
 
 
 async def test_pins_of_an_earlier_process_count(service: Service, tmp_path: Path) -> None:

@@ -98,6 +98,8 @@ class Environment:
         if service == "gateway":
             return {
                 "INTERNAL_PRIVATE_KEY_FILE": str(self.state.private_key_file),
+                # On a laptop tools change with every edit, and versions do not.
+                "CHANGED_TOOLS": "report",
                 "SERVICES": ",".join(f"{name}={self.ports.base(name)}" for name in SERVICES[1:]),
             }
         verifier = {"INTERNAL_PUBLIC_KEY_FILE": str(self.state.public_key_file)}

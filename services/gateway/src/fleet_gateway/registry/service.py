@@ -50,7 +50,9 @@ class Registry:
         *,
         refresh_s: float,
         list_timeout_s: float,
+        holds: bool = True,
     ) -> None:
+        self._holds = holds
         self.catalogue = catalogue
         self.on_change: list[Callable[[], None]] = []
         self._sources = sources
@@ -137,9 +139,7 @@ class Registry:
         state.seen_at = datetime.now(UTC)
         self._held.labels(dep=service).set(len(offer.held))
         for tool in sorted(offer.held - before.held):
-            log.warning(
-                "tool_definition_changed", service=service, tool=tool, version=offer.version
-            )
+            log.warning("tool_definition_changed", service=service, tool=tool, held=True)
         if offer != before:
             log.info(
                 "catalogue_changed",
@@ -154,6 +154,8 @@ class Registry:
         seen: Digests = {Definition(tools.version, row.key): row.digest for row in tools.rows}
         try:
             pins = await self._pins.judge(service, seen)
+            if pins.held and not self._holds:
+                pins = await self._accepted(service, seen, pins)
         except (*REDIS_AWAY, ValueError) as exc:
             # The pins of the last look still hold; what is new now is pinned at the next one.
             log.warning("pins_unavailable", service=service, error=type(exc).__name__)
@@ -161,6 +163,14 @@ class Registry:
             pins.judge(seen)
         self._known_pins[service] = pins
         return pins
+
+    async def _accepted(self, service: str, seen: Digests, pins: Pins) -> Pins:
+        for definition in pins.held:
+            log.warning(
+                "tool_definition_changed", service=service, tool=definition.tool, held=False
+            )
+            await self._pins.accept(service, definition.tool)
+        return await self._pins.judge(service, seen)
 
 
 def _offer_in(pages: Mapping[str, Page], pins: Pins) -> Offer:

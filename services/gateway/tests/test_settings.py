@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+import pytest
+
+from fleet_common.settings import SettingsError
+from fleet_gateway.settings import Settings
+
+NEEDED = {"FLEET_GATEWAY_INTERNAL_PRIVATE_KEY_FILE": "private.pem"}
+
+
+def read(**variables: str) -> Settings:
+    return Settings.read({**NEEDED, **{f"FLEET_GATEWAY_{k}": v for k, v in variables.items()}})
+
+
+def test_a_service_may_have_several_urls_and_a_fourth_service_needs_no_code() -> None:
+    urls = read(
+        SERVICES="data=http://a:8081/,data=http://b:8081,voice=https://voice.example"
+    ).backends()
+    assert urls == {
+        "data": ("http://a:8081", "http://b:8081"),
+        "voice": ("https://voice.example",),
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("SERVICES", "http://data:8081", "does not begin with the name of a service"),
+        ("SERVICES", "data=data:8081", "expected a URL such as http://data:8081"),
+        ("SERVICES", "data=http://data:8081/mcp", "expected a URL"),
+        ("FALLBACKS", "llm_*=nobody", "fallbacks name unknown services: nobody"),
+        ("CHANGED_TOOLS", "ignore", "CHANGED_TOOLS"),
+    ],
+)
+def test_a_wrong_setting_stops_the_start_with_a_sentence(name: str, value: str, said: str) -> None:
+    with pytest.raises(SettingsError, match=said):
+        read(**{name: value})
+
+
+def test_fallbacks_are_globs_and_services_in_order() -> None:
+    settings = read(FALLBACKS="llm_*=aiml,*=data")
+    assert settings.fallback_services() == (("llm_*", "aiml"), ("*", "data"))
