@@ -14,12 +14,12 @@ import socket
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
-from typing import Any
+from typing import Any, Self
 
 import anyio.to_thread
 import structlog
-from docket import Docket, Worker
-from docket.dependencies import current_execution
+from docket import Docket, Execution, Retry, Worker
+from docket.dependencies import TaskOutcome, current_execution
 from fastmcp import FastMCP
 from fastmcp.tools import Tool, ToolResult
 from fastmcp_tasks.context import register_task_server
@@ -98,6 +98,7 @@ class TaskWorker:
             scheduling_resolution=_IDLE,
             schedule_automatic_tasks=False,
             fallback_task=_run_unknown,
+            dependencies=[_AgainWhenRedisWasAway()],
         )
         async with worker:
             work = asyncio.create_task(_run_until_stopped(worker), name="task-worker")
@@ -157,12 +158,13 @@ class TaskWorker:
             return await server.call_tool(tool.name, arguments)
 
     async def _load(self, owner: str | None, task_id: str) -> tuple[TaskCaller, dict[str, Any]]:
-        while True:
-            try:
-                stored = await self._caller(owner, task_id)
-                return stored, await load_task_args(self.docket, owner, task_id)
-            except REDIS_AWAY:  # to fail the task now would lose it
-                await asyncio.sleep(_IDLE.total_seconds())
+        async with asyncio.timeout(self._settings.tasks_timeout_s):
+            while True:
+                try:
+                    stored = await self._caller(owner, task_id)
+                    return stored, await load_task_args(self.docket, owner, task_id)
+                except REDIS_AWAY:  # to fail the task now would lose it
+                    await asyncio.sleep(_IDLE.total_seconds())
 
     async def _caller(self, owner: str | None, task_id: str) -> TaskCaller:
         key = caller_key(self.docket, owner, task_id)
@@ -175,6 +177,22 @@ class TaskWorker:
         if attempts > _ATTEMPTS:
             raise InternalError(f"the task was given up after {_ATTEMPTS} attempts")
         return TaskCaller.of_json(stored)
+
+
+class _AgainWhenRedisWasAway(Retry):
+    """Runs a task again when Redis went away before its result was stored: docket would call the task failed."""
+
+    def __init__(self) -> None:
+        super().__init__(attempts=_ATTEMPTS)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def handle_failure(self, execution: Execution, outcome: TaskOutcome) -> bool:
+        """Return whether the task is queued again; whatever else a tool raises is its result."""
+        return isinstance(outcome.exception, REDIS_AWAY) and await super().handle_failure(
+            execution, outcome
+        )
 
 
 async def _run_until_stopped(worker: Worker) -> None:
