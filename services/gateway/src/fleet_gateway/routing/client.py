@@ -57,6 +57,7 @@ _GRACE_S = 1.0  # the service knows the deadline too, and its own answer says mo
 
 RawHeaders: TypeAlias = Iterable[tuple[bytes, bytes]]
 Reason = Literal["refused", "shed", "broken"]
+Outcome = Literal["good", "bad", "shed"]
 
 
 class _TryAgain(Exception):
@@ -300,25 +301,24 @@ class Forwarder:
         """Send the call until it is answered or may not be sent again."""
         permit = call.pool.permit()
         try:
-            if await self._until_answered(call):
+            outcome = await self._until_answered(call)
+            if outcome == "good":
+                call.pool.budget.deposit()
                 permit.succeeded()
-            else:
+            elif outcome == "bad":
                 permit.failed()
         except ServiceLost:
             permit.failed()
             raise
         finally:
-            permit.ignored()  # a cancelled call has no opinion
+            permit.ignored()  # a call that was shed or cancelled has no opinion
 
-    async def _until_answered(self, call: Call) -> bool:
+    async def _until_answered(self, call: Call) -> Outcome:
         while True:
             try:
-                speaks_well = await self._attempt(call)
+                return await self._attempt(call)
             except _TryAgain as again:
                 call.pool.repeated(again.reason)
-            else:
-                call.pool.budget.deposit()
-                return speaks_well
 
     def _may_repeat(self, call: Call, reason: Reason) -> bool:
         if call.answer.has_begun or call.body.is_spent:
@@ -337,8 +337,8 @@ class Forwarder:
             return call.method in {"GET", "HEAD"}
         return self._catalogue.may_run_twice(_parsed(call.body.kept))
 
-    async def _attempt(self, call: Call) -> bool:
-        """Send the call to one endpoint and pass its answer on; return whether it speaks well of the service.
+    async def _attempt(self, call: Call) -> Outcome:
+        """Send the call to one endpoint and pass its answer on; return what it says about the service.
 
         Raises:
             _TryAgain: it should be sent again.
@@ -365,7 +365,7 @@ class Forwarder:
 
     async def _receive(
         self, call: Call, endpoint: Endpoint, response: aiohttp.ClientResponse, began: float
-    ) -> bool:
+    ) -> Outcome:
         pool = call.pool
         if response.status == 401 and call.principal is not None:
             # Our own token was refused. Passed on, it would send the client into an OAuth dance.
@@ -377,10 +377,10 @@ class Forwarder:
         if response.status >= 500 and not was_shed:
             pool.failed(endpoint)
             await call.answer.pass_on(response)
-            return False
+            return "bad"
         pool.answered(endpoint, time.monotonic() - began)
         await call.answer.pass_on(response)
-        return True
+        return "shed" if was_shed else "good"
 
     @asynccontextmanager
     async def _sent(self, call: Call, endpoint: Endpoint) -> AsyncGenerator[aiohttp.ClientResponse]:
