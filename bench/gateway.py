@@ -76,8 +76,8 @@ def run() -> Report:
         try:
             server, headers = stack.enter_context(rivals.contextforge(upstream))
             loads |= _both_eras("contextforge", server, rivals.CONTEXTFORGE_TOOL, RIVALS, headers)
-        except rivals.CannotRun as exc:
-            notes["contextforge_vs_hop"] = str(exc)
+        except rivals.DID_NOT_RUN as exc:
+            notes["contextforge_vs_hop"] = f"{type(exc).__name__}: {exc}"
         best = asyncio.run(_measure(loads))
     best |= shed.measure()
     figures = {

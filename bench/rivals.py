@@ -33,6 +33,10 @@ class CannotRun(Exception):
     """Raised when a rival cannot be had here; the text says why."""
 
 
+DID_NOT_RUN = (CannotRun, TimeoutError, httpx.HTTPError, subprocess.SubprocessError)
+"""Whatever a rival may raise on its way to its first call."""
+
+
 @contextmanager
 def proxy(upstream: Served) -> Iterator[Served]:
     """Run FastMCP's `create_proxy`."""
@@ -47,7 +51,7 @@ def contextforge(upstream: Served) -> Iterator[tuple[Served, Mapping[str, str]]]
     """Run ContextForge: one worker, SQLite, no rate limit, no plugins; yield it and the headers it wants.
 
     Raises:
-        CannotRun: there is no Python for it, or it cannot be installed.
+        one of `DID_NOT_RUN`: there is no Python for it, or it cannot be installed or started.
     """
     python = _installed()
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
@@ -66,11 +70,8 @@ def _installed() -> Path:
     python = folder / "bin" / "python"
     if not (folder / "done").exists():
         shutil.rmtree(folder, ignore_errors=True)
-        try:
-            _run([_python(), "-m", "venv", str(folder)])
-            _run([str(python), "-m", "pip", "install", "--quiet", CONTEXTFORGE])
-        except subprocess.SubprocessError as exc:
-            raise CannotRun(f"{CONTEXTFORGE} cannot be installed ({type(exc).__name__})") from exc
+        _run([_python(), "-m", "venv", str(folder)])
+        _run([str(python), "-m", "pip", "install", "--quiet", CONTEXTFORGE])
         (folder / "done").touch()
     return python
 
