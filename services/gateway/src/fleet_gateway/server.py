@@ -12,12 +12,14 @@ import anyio.to_thread
 from starlette.applications import Starlette
 from starlette.types import ASGIApp
 
+from fleet_common.auth import Principal
 from fleet_common.auth.internal import InternalSigner
 from fleet_common.health import Check
 from fleet_common.mcp import Runtime, Service
 from fleet_common.mcp.app import (
     MCP_PATH,
     AtPath,
+    Credentials,
     Door,
     assemble,
     door_pair,
@@ -27,6 +29,7 @@ from fleet_common.mcp.app import (
 )
 from fleet_common.mcp.identity import principal_of
 from fleet_common.mcp.server import create_server
+from fleet_common.tasks.caller import TaskCaller, still_allowed
 from fleet_gateway import __version__
 from fleet_gateway.approvals.routes import ApprovalRoutes
 from fleet_gateway.balancing.service import Pool, PoolMetrics, PoolOptions
@@ -193,7 +196,14 @@ def create_gateway(
         for each in CARRIED
         if each.service in forwarder.pools
     ]
-    verify = partial(principal_of, doors[0].verifier)
+    approving = ApprovalRoutes(
+        run.approvals,
+        run.policy,
+        run.audit,
+        run.switches,
+        verify=partial(principal_of, everybody),
+        recall=partial(_recalled, credentials),
+    )
     return assemble(
         doors,
         settings,
@@ -201,7 +211,14 @@ def create_gateway(
         lifespan=local.router.lifespan_context,
         is_nested=lambda scope: parts.nesting.is_nested(scope) or is_listening(scope),
         routes=[
-            *ApprovalRoutes(run.approvals, run.policy, run.audit, verify).routes(),
+            *approving.routes(),
             *WebhookRoutes(settings.webhook_owners(), forwarder).routes(),
         ],
+    )
+
+
+async def _recalled(credentials: Credentials, caller: TaskCaller) -> Principal:
+    # In a thread: the key file is read anew.
+    return await anyio.to_thread.run_sync(
+        still_allowed, caller, credentials.keys, credentials.oauth
     )

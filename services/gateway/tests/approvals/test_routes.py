@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass, replace
@@ -22,6 +23,8 @@ from fleet_common.audit.writer import Pace
 from fleet_common.auth.internal import generate_keypair
 from fleet_common.auth.keys import KeyFile
 from fleet_common.mcp import Runtime
+from fleet_common.redis import create_redis
+from fleet_common.switches import Switchboard
 from fleet_common.testing import serving, wait_until
 from fleet_common.testing.audit import MemorySink
 from fleet_gateway.server import SERVICE, create_gateway
@@ -320,6 +323,45 @@ class TestThePrograms:
         url = f"/approve/{request.id}"
         refused = await office.http.post(url, headers=bearer(office.boss), content=body)
         assert refused.status_code == 400
+
+
+@pytest.fixture
+async def board(settings: Settings) -> AsyncGenerator[Switchboard]:
+    assert settings.redis_url is not None
+    redis = create_redis(settings.redis_url.get_secret_value())
+    yield Switchboard(redis)
+    await redis.aclose(close_connection_pool=True)
+
+
+async def test_who_is_switched_off_neither_sees_nor_decides(
+    office: Office, board: Switchboard
+) -> None:
+    request = await office.ask()
+    ticket = ticket_in(await office.look(request, office.boss))
+    await board.disable("tenant", office.tenant, by="ops", reason="leaked")
+
+    async def is_refused() -> bool:
+        return (await office.http.get("/approve", headers=bearer(office.boss))).status_code == 403
+
+    await wait_until(is_refused)
+    decided = await office.decide(request, ticket, "approved")
+    looked = await office.look(request, office.boss)
+    told = {"nonce": request.nonce, "verdict": "approved"}
+    url = f"/approve/{request.id}"
+    program = await office.http.post(url, headers=bearer(office.boss), json=told)
+    assert (decided.status_code, looked.status_code, program.status_code) == (403, 403, 403)
+    assert program.json()["error"]["code"] == "disabled"
+    assert "Delete" not in looked.text
+    assert await office.waits(request)
+
+
+async def test_a_ticket_ends_with_its_key(office: Office, settings: Settings) -> None:
+    request = await office.ask()
+    ticket = ticket_in(await office.look(request, office.boss))
+    assert settings.keys_file is not None
+    await asyncio.to_thread(KeyFile(settings.keys_file).revoke, office.boss)
+    assert (await office.decide(request, ticket, "approved")).status_code == 403
+    assert await office.waits(request)
 
 
 async def test_who_asked_is_no_second_person(office: Office) -> None:

@@ -23,6 +23,7 @@ from fleet_common.audit import AuditEvent, AuditLog
 from fleet_common.audit.events import Decision
 from fleet_common.auth import Principal
 from fleet_common.errors import (
+    Disabled,
     FleetError,
     InvalidInput,
     NotConfigured,
@@ -32,6 +33,8 @@ from fleet_common.errors import (
     Unauthenticated,
 )
 from fleet_common.policy import PolicyFile
+from fleet_common.switches import Switches
+from fleet_common.tasks.caller import TaskCaller
 from fleet_gateway.approvals.page import decided_page, refusal_page, request_page, sign_in_page
 from fleet_gateway.approvals.tickets import Tickets
 
@@ -40,6 +43,8 @@ _VERDICTS: dict[str, Verdict] = {"approved": "approved", "denied": "denied"}
 
 Verify = Callable[[str], Awaitable[Principal | None]]
 """Returns the caller that a credential proves, or None."""
+Recall = Callable[[TaskCaller], Awaitable[Principal]]
+"""Returns a caller seen before with the roles it has now: none if its credential was revoked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +54,9 @@ class ApprovalRoutes:
     approvals: Approvals
     policy: PolicyFile
     audit: AuditLog
+    switches: Switches
     verify: Verify
+    recall: Recall
 
     def routes(self) -> list[Route]:
         """Return the routes."""
@@ -60,7 +67,7 @@ class ApprovalRoutes:
 
     async def _list(self, http: HttpRequest) -> Response:
         try:
-            approver = await self._approver(_bearer(http))
+            approver = self._approver(await self._proven(_bearer(http)))
             waiting = await self._desk().waiting(approver.tenant)
         except FleetError as error:
             return _json_error(error)
@@ -80,7 +87,7 @@ class ApprovalRoutes:
             return refusal_page(error.message, status=error.http_status)
 
     async def _answer_program(self, http: HttpRequest) -> Response:
-        approver = await self._approver(_bearer(http))
+        approver = self._approver(await self._proven(_bearer(http)))
         request = await self._found(approver, http.path_params["id"])
         if http.method == "GET":
             return JSONResponse(_facts(request))
@@ -97,21 +104,27 @@ class ApprovalRoutes:
             seen = self._tickets().read(form.get("ticket", ""), id_)
             if seen is None:
                 return sign_in_page("Too much time has passed. Say again who you are.", status=401)
-            approver, nonce = seen
+            caller, nonce = seen
+            approver = self._approver(await self.recall(caller))
             request = await self._found(approver, id_)
             return decided_page(await self._decide(approver, request, nonce, form["verdict"]))
-        approver = await self._approver(form.get("key", ""))
+        principal = await self._proven(form.get("key", ""))
+        approver = self._approver(principal)
         request = await self._found(approver, id_)
-        ticket = self._tickets().issue(approver, request)
+        ticket = self._tickets().issue(principal, request)
         return request_page(request, ticket, subject=approver.subject)
 
-    async def _approver(self, credential: str) -> Approver:
+    async def _proven(self, credential: str) -> Principal:
         principal = await self.verify(credential) if credential else None
         if principal is None:
             raise Unauthenticated("approving needs a valid fleet key or access token")
+        return principal
+
+    def _approver(self, principal: Principal) -> Approver:
         try:
+            self.switches.check(principal)
             return Approver.of(principal, self.policy.current)
-        except PermissionDenied as error:
+        except (Disabled, PermissionDenied) as error:
             who = (principal.tenant, principal.subject)
             self.audit.append(_event("fleet_approve", "deny", error.code, error.message, who))
             raise
