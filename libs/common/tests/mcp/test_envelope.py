@@ -12,7 +12,8 @@ from mcp.shared.inbound import encode_header_value
 from starlette.types import Message, Receive, Scope
 
 from fleet_common.errors import PayloadTooLarge
-from fleet_common.mcp.envelope import MAX_BODY, Envelope, read_envelope
+from fleet_common.mcp.body import MAX_BODY
+from fleet_common.mcp.envelope import Envelope, read_envelope
 
 
 def request(headers: dict[str, str], *chunks: bytes) -> tuple[Scope, Receive]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import cast
 
 from mcp.shared.inbound import (
     MCP_METHOD_HEADER,
@@ -13,14 +12,13 @@ from mcp.shared.inbound import (
 )
 from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
 from pydantic_core import from_json
-from starlette.types import Message, Receive, Scope
+from starlette.types import Receive, Scope
 
-from fleet_common.errors import PayloadTooLarge
+from fleet_common.mcp.body import read_body, replay
 
 _VERSION, _METHOD, _NAME = (
     header.encode() for header in (MCP_PROTOCOL_VERSION_HEADER, MCP_METHOD_HEADER, MCP_NAME_HEADER)
 )
-MAX_BODY = 4 * 1024 * 1024  # what the transport accepts
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +42,7 @@ async def read_envelope(scope: Scope, receive: Receive) -> tuple[Envelope, Recei
 
     Raises:
         PayloadTooLarge: a body that had to be read is over 4 MiB.
+        ClientGone: it broke off.
     """
     named: dict[bytes, str] = {}
     for key, value in scope["headers"]:
@@ -55,8 +54,8 @@ async def read_envelope(scope: Scope, receive: Receive) -> tuple[Envelope, Recei
         return Envelope(
             named.get(_METHOD, ""), decode_header_value(named.get(_NAME)) or ""
         ), receive
-    body = await _read(receive)
-    return _of_body(body), _again(body, receive)
+    body = await read_body(receive)
+    return _of_body(body), replay(body, receive)
 
 
 def _of_body(body: bytes) -> Envelope:
@@ -73,26 +72,3 @@ def _of_body(body: bytes) -> Envelope:
             return Envelope(method)
         case _:
             return Envelope("")
-
-
-async def _read(receive: Receive) -> bytes:
-    chunks: list[bytes] = []
-    size, more = 0, True
-    while more:
-        message = await receive()
-        chunk = cast(bytes, message.get("body", b""))
-        size += len(chunk)
-        if size > MAX_BODY:
-            raise PayloadTooLarge("the request body is over 4 MiB")
-        chunks.append(chunk)
-        more = message["type"] == "http.request" and message.get("more_body", False)
-    return b"".join(chunks)
-
-
-def _again(body: bytes, receive: Receive) -> Receive:
-    pending: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
-
-    async def next_message() -> Message:
-        return pending.pop() if pending else await receive()
-
-    return next_message

@@ -8,13 +8,17 @@ from collections import deque
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TypeAlias
 
+import structlog
 from fastmcp.server.middleware import CallNext, Middleware, MiddlewareContext
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from fleet_common.logs import request_context
+from fleet_common.mcp.body import ClientGone
 from fleet_common.mcp.headers import header
 from fleet_common.tracing import ServerSpan, TraceContext, Tracing
+
+log = structlog.get_logger()
 
 Recorded: TypeAlias = AbstractContextManager[tuple[TraceContext | None, ServerSpan | None]]
 
@@ -62,7 +66,10 @@ class RequestIds:
 
             traceparent = trace.traceparent if trace else None
             with request_context(request_id=request_id, traceparent=traceparent):
-                await self._app(scope, receive, send_with_id)
+                try:
+                    await self._app(scope, receive, send_with_id)
+                except ClientGone:
+                    log.info("client_gone")
 
     def _recorded(self, scope: Scope, caller: TraceContext | None) -> Recorded:
         if not self._tracing.is_on or scope["path"] in _UNTRACED:

@@ -14,10 +14,11 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from fleet_common.errors import FleetError, InvalidInput, error_table
+from fleet_common.mcp.body import read_body, replay
 from fleet_common.mcp.envelope import Envelope
 from fleet_common.mcp.middleware import ERROR_META
 from fleet_gateway.lists.sources import capture, message_of
-from fleet_gateway.routing.service import parsed, read_body, replay
+from fleet_gateway.routing.service import parsed
 
 API_PATH = "/api/tools/{name}"
 _VERSION = "2026-07-28"

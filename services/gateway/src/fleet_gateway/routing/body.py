@@ -7,11 +7,9 @@ from collections.abc import AsyncGenerator
 
 from starlette.types import Receive
 
+from fleet_common.mcp.body import ClientGone
+
 KEPT_BYTES = 1024 * 1024
-
-
-class ClientGone(Exception):
-    """Raised when the client hangs up before its body is whole."""
 
 
 class Body:

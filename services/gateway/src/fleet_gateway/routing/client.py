@@ -28,6 +28,7 @@ from yarl import URL
 from fleet_common.auth import Principal
 from fleet_common.deadline import TIMEOUT_HEADER, remaining
 from fleet_common.errors import DeadlineExceeded, FleetError, Unavailable, UpstreamFailed
+from fleet_common.mcp.body import ClientGone
 from fleet_common.mcp.gate import error_response
 from fleet_common.metrics import Metrics
 from fleet_common.tracing import ClientSpan
@@ -35,19 +36,21 @@ from fleet_gateway.balancing.models import Endpoint
 from fleet_gateway.balancing.service import Pool
 from fleet_gateway.registry.models import Catalogue
 from fleet_gateway.routing.answer import Answer
-from fleet_gateway.routing.body import Body, ClientGone
+from fleet_gateway.routing.body import Body
 from fleet_gateway.routing.connections import Connections
 from fleet_gateway.routing.nesting import MARKER_HEADER, Nesting
 from fleet_gateway.routing.tokens import Tokens
 
 log = structlog.get_logger()
 
-# RFC 9110 §7.6.1: these concern one connection only. The rest carry credentials or are set anew.
+# RFC 9110 §7.6.1: these concern one connection only. The rest carry credentials or are set anew; the length, too: one
+# that is not the body's own would make the next caller's request part of this one.
 _NOT_FORWARDED = frozenset(
     {
         *(b"connection", b"keep-alive", b"proxy-authenticate", b"proxy-authorization"),
         *(b"proxy-connection", b"te", b"trailer", b"transfer-encoding", b"upgrade"),
         *(b"host", b"authorization", b"x-api-key", b"cookie", b"origin", b"x-request-id"),
+        b"content-length",
         *(TIMEOUT_HEADER.lower().encode(), MARKER_HEADER.encode()),
     }
 )

@@ -11,20 +11,16 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import Any, cast
+from typing import Any
 
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from pydantic_core import from_json
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from fleet_common.audit import AuditLog
 from fleet_common.auth import Principal
-from fleet_common.errors import (
-    InvalidInput,
-    PayloadTooLarge,
-    RateLimited,
-    Unauthenticated,
-    Unavailable,
-)
+from fleet_common.errors import InvalidInput, RateLimited, Unauthenticated, Unavailable
 from fleet_common.limits import CallLimits
+from fleet_common.mcp.body import read_body, replay
 from fleet_common.mcp.envelope import Envelope
 from fleet_common.mcp.gate import error_response
 from fleet_common.mcp.identity import FleetToken
@@ -38,7 +34,6 @@ from fleet_gateway.routing.models import LISTS, TASKS, of_body, of_headers
 from fleet_gateway.toolsets.models import CALL, Toolset, of_query
 
 _STALE_S = 1.0  # an unknown name makes the gateway look again, but no more often than this
-MAX_BODY = 4 * 1024 * 1024  # what the services themselves accept
 _BY_HEADER = {"tools/call", "prompts/get", "resources/read"}
 _OWNED = {*_BY_HEADER, "completion/complete"}
 
@@ -201,34 +196,7 @@ def principal_of(scope: Scope) -> Principal:
 def parsed(body: bytes) -> Any:
     """Return the parsed body, or None when it is no JSON: the server behind answers that as the spec says."""
     try:
-        return json.loads(body)
-    except (ValueError, RecursionError):
+        # As the services read it: a lone surrogate, which no header can hold, is no JSON.
+        return from_json(body)
+    except ValueError:
         return None
-
-
-async def read_body(receive: Receive) -> bytes:
-    """Return the whole body.
-
-    Raises:
-        PayloadTooLarge: it is over 4 MiB.
-    """
-    chunks, size, more = [], 0, True
-    while more:
-        message = await receive()
-        chunk = cast(bytes, message.get("body", b""))
-        size += len(chunk)
-        if size > MAX_BODY:
-            raise PayloadTooLarge("the request body is over 4 MiB")
-        chunks.append(chunk)
-        more = message["type"] == "http.request" and message.get("more_body", False)
-    return b"".join(chunks)
-
-
-def replay(body: bytes, receive: Receive) -> Receive:
-    """Return a `receive` that gives `body` once and then what the client does next."""
-    pending: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
-
-    async def next_message() -> Message:
-        return pending.pop() if pending else await receive()
-
-    return next_message

@@ -14,9 +14,9 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from fleet_common.errors import DeadlineExceeded, FleetError, NotFound, Overloaded
+from fleet_common.mcp.body import read_body
 from fleet_common.mcp.gate import error_response
 from fleet_gateway.routing.client import Forwarder
-from fleet_gateway.routing.service import read_body
 
 log = structlog.get_logger()
 
