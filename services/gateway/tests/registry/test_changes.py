@@ -6,17 +6,26 @@ from collections.abc import AsyncIterator
 from typing import Any, Protocol
 
 import httpx
+import pytest
 from fastmcp import FastMCP
 from mcp.server.subscriptions import ToolsListChanged
 
 from fleet_common.mcp.app import mcp_transport
 from fleet_common.testing import serving
-from fleet_common.testing.wire import answer, modern
-from fleet_gateway.registry.changes import Changes
+from fleet_common.testing.wire import MODERN, answer, modern
+from fleet_gateway.registry.changes import LISTEN, Changes, is_listening
+
+
+class Events(Protocol):
+    """What `crm_sleep` tells."""
+
+    started: asyncio.Event
 
 
 class Fleet(Protocol):
     """What the fixture `fleet` gives (see conftest.py)."""
+
+    events: Events
 
     def client(self, **headers: str) -> httpx.AsyncClient: ...
 
@@ -56,13 +65,63 @@ async def test_discovery_says_that_lists_may_change(fleet: Fleet) -> None:
     assert found["capabilities"]["tools"]["listChanged"] is True
 
 
-async def test_a_call_that_claims_to_listen_is_refused(fleet: Fleet) -> None:
+async def test_a_call_whose_headers_claim_to_listen_is_refused(fleet: Fleet) -> None:
     request = modern("tools/call", "crm_echo", arguments={"text": "x"})
-    for version in ("2026-07-28", "2025-11-25"):
-        request["headers"] |= {
-            "mcp-method": "subscriptions/listen",
-            "mcp-protocol-version": version,
-        }
-        async with fleet.client() as http:
-            response = await http.post("/mcp", **request)
-        assert "result" not in answer(response) or answer(response)["result"]["isError"]
+    request["headers"]["mcp-method"] = LISTEN
+    async with fleet.client() as http:
+        response = await http.post("/mcp", **request)
+    assert "result" not in answer(response)
+
+
+async def slots_held(http: httpx.AsyncClient) -> float:
+    lines = (await http.get("/metrics")).text.splitlines()
+    (line,) = (line for line in lines if line.startswith("mcp_admission_inflight{"))
+    return float(line.rpartition(" ")[2])
+
+
+@pytest.mark.parametrize("path", ["/mcp", "/key/mcp", "/data/mcp", "/data/key/mcp"])
+async def test_a_call_that_claims_to_listen_holds_a_slot(fleet: Fleet, path: str) -> None:
+    request = modern("tools/call", "crm_sleep", arguments={})
+    del request["json"]["params"]["_meta"]
+    request["headers"] |= {"mcp-method": LISTEN, "mcp-protocol-version": "2025-11-25"}
+    async with fleet.client() as http:
+        call = asyncio.create_task(http.post(path, **request))
+        async with asyncio.timeout(8):
+            await fleet.events.started.wait()
+        assert await slots_held(http) == 1
+        call.cancel()
+        await asyncio.wait([call])
+
+
+async def test_who_listens_holds_no_slot(fleet: Fleet) -> None:
+    request = modern(LISTEN, notifications={"toolsListChanged": True})
+    async with (
+        fleet.client() as http,
+        asyncio.timeout(8),
+        http.stream("POST", "/mcp", **request) as response,
+    ):
+        await anext(messages(response))
+        assert await slots_held(http) == 0
+
+
+@pytest.mark.parametrize(
+    ("path", "versions", "methods", "listens"),
+    [
+        ("/mcp", [MODERN], [LISTEN], True),
+        ("/key/mcp", [MODERN], [LISTEN], True),
+        ("/data/mcp", [MODERN], [LISTEN], False),
+        ("/api/tools/crm_echo", [MODERN], [LISTEN], False),
+        ("/mcp", ["2025-11-25"], [LISTEN], False),
+        ("/mcp", [], [LISTEN], False),
+        ("/mcp", ["2025-11-25", MODERN], [LISTEN], False),
+        ("/mcp", [MODERN], ["tools/call"], False),
+        ("/mcp", [MODERN], ["tools/call", LISTEN], False),
+        ("/mcp", [MODERN], [], False),
+    ],
+)
+def test_only_what_the_gateway_itself_answers_is_listening(
+    path: str, versions: list[str], methods: list[str], listens: bool
+) -> None:
+    named = [(b"mcp-protocol-version", each.encode()) for each in versions]
+    named += [(b"mcp-method", each.encode()) for each in methods]
+    assert is_listening({"type": "http", "path": path, "headers": named}) is listens

@@ -19,7 +19,10 @@ from mcp.server.subscriptions import (
 from mcp_types import SubscriptionsListenRequestParams
 from starlette.types import Scope
 
+from fleet_common.mcp.app import KEY_PATH, MCP_PATH
+
 LISTEN = "subscriptions/listen"
+_SINCE = b"2026-07-28"
 _STREAMS = 256  # each is an open connection and nothing else
 Listener = Callable[[ServerEvent], None]
 
@@ -56,5 +59,18 @@ class Changes:
 
 
 def is_listening(scope: Scope) -> bool:
-    """Return whether a request says that it only listens: it needs no slot, because it does nothing."""
-    return (b"mcp-method", LISTEN.encode()) in scope["headers"]
+    """Return whether a request only listens: it needs no slot, because it does nothing.
+
+    Only where the gateway itself answers, and only of a version whose headers are checked against the body. What says
+    two things is not believed.
+    """
+    versions, methods = (
+        [value for name, value in scope["headers"] if name == wanted]
+        for wanted in (b"mcp-protocol-version", b"mcp-method")
+    )
+    return (
+        methods == [LISTEN.encode()]
+        and scope["path"] in (MCP_PATH, KEY_PATH)
+        and len(versions) == 1
+        and versions[0] >= _SINCE
+    )
