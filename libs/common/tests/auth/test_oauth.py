@@ -8,16 +8,21 @@ import hmac
 import json
 import time
 from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from typing import Any
 
+import httpx
 import pytest
 from joserfc import jwt
 from joserfc.jwk import ECKey, RSAKey
 from joserfc.jws import JWSRegistry
 from joserfc.registry import HeaderParameter
 
+from fleet_common.auth.claims import TokenRefused
+from fleet_common.auth.introspection import Introspector
 from fleet_common.auth.oauth import Introspection, OAuth, OAuthConfig
 from fleet_common.auth.revocation import Revocations
+from fleet_common.clock import ManualClock
 from fleet_common.errors import Unavailable
 from fleet_common.metrics import Metrics
 from fleet_common.policy import PolicyFile
@@ -267,6 +272,23 @@ async def asking(issuer: Issuer) -> AsyncGenerator[OAuth]:
         yield oauth
 
 
+@asynccontextmanager
+async def introspecting(
+    issuer: Issuer, clock: ManualClock, **bounds: int
+) -> AsyncGenerator[Introspector]:
+    client_id, secret = INTROSPECTION_CLIENT
+    async with httpx.AsyncClient() as client:
+        yield Introspector(
+            client,
+            f"{issuer.url}/introspect",
+            issuer=issuer.url,
+            client_id=client_id,
+            secret=secret,
+            clock=clock,
+            **bounds,
+        )
+
+
 def active(issuer: Issuer, **changed: Any) -> dict[str, Any]:
     return {"active": True, **issuer.claims(aud=DOOR, **changed)}
 
@@ -311,6 +333,48 @@ async def test_an_opaque_token_without_what_a_signed_one_needs_opens_nothing(
 @pytest.mark.parametrize("token", ["", "unknown", "ä", "x" * 5000])
 async def test_an_unknown_opaque_token_opens_nothing(asking: OAuth, token: str) -> None:
     assert await asking.verify(token, DOOR) is None
+
+
+async def test_a_token_that_was_refused_is_not_asked_about_at_once_again(
+    issuer: Issuer, asking: OAuth
+) -> None:
+    for _ in range(5):
+        assert await asking.verify("unknown", DOOR) is None
+    assert issuer.calls["/introspect"] == 1
+
+
+async def test_a_token_that_was_refused_is_asked_about_again_seconds_later(issuer: Issuer) -> None:
+    clock = ManualClock()
+    async with introspecting(issuer, clock) as introspector:
+        with pytest.raises(TokenRefused):
+            await introspector.claims("abc")
+        issuer.opaque["abc"] = active(issuer)
+        with pytest.raises(TokenRefused):
+            await introspector.claims("abc")
+        clock.advance(5)
+        assert (await introspector.claims("abc"))["sub"] == "ada"
+
+
+async def test_the_memory_of_refused_tokens_is_bounded(issuer: Issuer) -> None:
+    async with introspecting(issuer, ManualClock(), refused_tokens=2) as introspector:
+        for token in ("a", "b", "c", "a"):
+            with pytest.raises(TokenRefused):
+                await introspector.claims(token)
+    assert issuer.calls["/introspect"] == 4
+
+
+async def test_a_flood_of_unknown_tokens_reaches_the_issuer_a_few_at_a_time(
+    issuer: Issuer, asking: OAuth
+) -> None:
+    issuer.may_answer.clear()
+    flood = [asyncio.create_task(asking.verify(f"guess{n}", DOOR)) for n in range(40)]
+    done, waiting = await asyncio.wait(flood, timeout=1)
+    issuer.may_answer.set()
+    assert {type(task.exception()) for task in done} == {Unavailable}
+    assert (len(done), len(waiting)) == (24, 16)
+    assert await asyncio.gather(*waiting) == [None] * 16
+    issuer.opaque["abc"] = active(issuer)
+    assert await asking.verify("abc", DOOR)
 
 
 async def test_opaque_tokens_open_nothing_where_nobody_can_be_asked(oauth: OAuth) -> None:

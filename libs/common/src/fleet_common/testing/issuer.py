@@ -8,6 +8,7 @@ async with issuer_server() as issuer:
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from base64 import urlsafe_b64encode
@@ -34,6 +35,7 @@ class Issuer:
         keys: what it publishes, by key id.
         signing: id of the key that signs.
         is_away: answer everything with 503.
+        may_answer: while it is clear, introspection waits.
         opaque: what introspection says about a token; anything else is not active.
         calls: requests by path.
     """
@@ -43,6 +45,8 @@ class Issuer:
         self.keys: dict[str, Key] = {}
         self.signing = ""
         self.is_away = False
+        self.may_answer = asyncio.Event()
+        self.may_answer.set()
         self.opaque: dict[str, dict[str, Any]] = {}
         self.calls: Counter[str] = Counter()
         self.rotate()
@@ -100,6 +104,7 @@ class Issuer:
         return web.json_response({"keys": keys})
 
     async def _introspect(self, request: web.Request) -> web.Response:
+        await self.may_answer.wait()
         if request.headers.get("authorization") != encode_basic_auth(*INTROSPECTION_CLIENT):
             return web.Response(status=401)
         form = await request.post()
