@@ -168,6 +168,18 @@ async def test_a_new_policy_forgets_every_list_even_one_that_is_being_asked_for(
         assert (await world.get())[0]["edition"] == 2
 
 
+async def test_a_look_that_breaks_fails_its_caller_and_ends_nothing_else(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with opened() as world:
+        with monkeypatch.context() as broken:
+            broken.setattr(world.services["data"], "open", None)
+            with pytest.raises(ExceptionGroup):
+                await world.get()
+        assert len(await world.get()) == 2
+    assert "list_failed" in capsys.readouterr().err
+
+
 async def test_rows_that_are_not_offered_are_left_out() -> None:
     async with opened() as world:
         who = principal("viewer", tenant="forbidden")

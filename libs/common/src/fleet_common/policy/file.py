@@ -11,6 +11,7 @@ import anyio.to_thread
 import structlog
 
 from fleet_common.auth.principal import Principal
+from fleet_common.background import background
 from fleet_common.policy.decision import Decision, Target, decide
 from fleet_common.policy.models import Policy
 from fleet_common.policy.source import BUILT_IN, MAX_BYTES, BadPolicy, Mistake, parse_policy
@@ -108,12 +109,8 @@ class PolicyFile:
         except BadPolicy as exc:
             raise SettingsError(f"the policy file is wrong: {exc.message}") from None
         self._tell()
-        task = asyncio.create_task(self._follow(), name="policy-file")
-        try:
+        async with background(self._follow(), name="policy-file"):
             yield
-        finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
 
     async def _follow(self) -> None:
         while True:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 import structlog
 
+from fleet_common.background import background
 from fleet_common.clock import Clock
 from fleet_common.deadline import remaining
 from fleet_common.errors import Unavailable
@@ -90,12 +91,8 @@ class Pool:
     async def watching(self) -> AsyncGenerator[None]:
         """Look for endpoints now, and again every few seconds while the block runs."""
         await self.discover()
-        task = asyncio.create_task(self._watch(), name=f"discover-{self.service}")
-        try:
+        async with background(self._watch(), name=f"discover-{self.service}"):
             yield
-        finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
 
     async def discover(self) -> None:
         """Look for endpoints once; known ones keep their state, and all stay when DNS is away."""

@@ -56,19 +56,21 @@ class ListCache:
         self._known_under: Policy | None = None
         self._expired_at = float("-inf")
         self._looks: dict[Key, asyncio.Task[Merged]] = {}
-        self._group: asyncio.TaskGroup | None = None
+        self._running: set[asyncio.Task[Merged]] = set()
+        self._is_open = False
 
     @asynccontextmanager
     async def opened(self) -> AsyncGenerator[None]:
         """Look for lists in the background while the block runs."""
-        async with asyncio.TaskGroup() as group:
-            self._group = group
-            try:
-                yield
-            finally:
-                self._group = None
-                for look in self._looks.values():
-                    look.cancel()
+        # No task group: a look that fails must not end the block.
+        self._is_open = True
+        try:
+            yield
+        finally:
+            self._is_open = False
+            for look in self._running:
+                look.cancel()
+            await asyncio.gather(*self._running, return_exceptions=True)
 
     def lead_with(self, source: str, ask: Source) -> None:
         """Ask this source, too, and let its rows win over those of the others."""
@@ -112,17 +114,21 @@ class ListCache:
     def _look(self, key: Key, principal: Principal) -> asyncio.Task[Merged]:
         look = self._looks.get(key)
         if look is None:
-            if self._group is None:
+            if not self._is_open:
                 raise Unavailable("the gateway")
-            look = self._looks[key] = self._group.create_task(
+            look = self._looks[key] = asyncio.create_task(
                 self._ask_all(key, principal), name=f"list-{key[0]}"
             )
+            self._running.add(look)
             look.add_done_callback(lambda done: self._forget_look(key, done))
         return look
 
     def _forget_look(self, key: Key, look: asyncio.Task[Merged]) -> None:
+        self._running.discard(look)
         if self._looks.get(key) is look:
             del self._looks[key]
+        if not look.cancelled() and (failure := look.exception()) is not None:
+            log.error("list_failed", method=key[0], exc_info=failure)
 
     async def _ask_all(self, key: Key, principal: Principal) -> Merged:
         policy, before = self._policy.current, self._known.get(key)

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any
 from weakref import WeakValueDictionary
 
+from fleet_common.errors import UpstreamFailed
+
 
 @dataclass(frozen=True, slots=True, weakref_slot=True)
 class Row:
@@ -36,15 +38,30 @@ class Row:
 _known: WeakValueDictionary[bytes, Row] = WeakValueDictionary()
 
 
-def row_of(content: Mapping[str, Any]) -> Row:
-    """Return the row for `content`; the same object for the same content, since most callers see the same rows."""
-    encoded = json.dumps(
-        content, sort_keys=True, ensure_ascii=False, separators=(",", ":")
-    ).encode()
+def row_of(content: Any) -> Row:
+    """Return the row for `content`; the same object for the same content, since most callers see the same rows.
+
+    Raises:
+        UpstreamFailed: it is no object with a name, or cannot be written as JSON.
+    """
+    if not isinstance(content, dict):
+        raise UpstreamFailed("a service listed something that is no object")
+    key = content.get("uriTemplate") or content.get("uri") or content.get("name")
+    if not isinstance(key, str) or not key:
+        raise UpstreamFailed("a service listed something without a name")
+    if not all(
+        isinstance(content.get(part) or {}, dict) for part in ("annotations", "inputSchema")
+    ):
+        raise UpstreamFailed(f"a service listed {key} with a malformed description")
+    try:
+        encoded = json.dumps(
+            content, sort_keys=True, ensure_ascii=False, allow_nan=False, separators=(",", ":")
+        ).encode()
+    except (ValueError, RecursionError):
+        raise UpstreamFailed("a service listed something that is no proper JSON") from None
     row = _known.get(encoded)
     if row is None:
-        key = content.get("uriTemplate") or content.get("uri") or content.get("name")
-        row = _known[encoded] = Row(str(key), encoded)
+        row = _known[encoded] = Row(key, encoded)
     return row
 
 

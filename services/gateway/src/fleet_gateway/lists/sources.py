@@ -18,6 +18,7 @@ from fleet_gateway.routing.client import Forwarder, receive_once
 from fleet_gateway.routing.models import LISTS
 
 _VERSION = "2026-07-28"
+_LONGEST_TTL_MS = 86_400_000
 _SERVER_INFO = "io.modelcontextprotocol/serverInfo"
 
 
@@ -96,18 +97,24 @@ def page_of(method: str, message: Mapping[str, Any]) -> Page:
     """Return the page in a JSON-RPC answer.
 
     Raises:
-        UpstreamFailed: there is none.
+        UpstreamFailed: there is none, or it is malformed.
     """
-    result = message.get("result")
-    if not isinstance(result, dict) or not isinstance(result.get(LISTS[method]), list):
+    result = _object(message.get("result"))
+    rows, ttl_ms = result.get(LISTS[method]), result.get("ttlMs", 0)
+    if not isinstance(rows, list):
         raise UpstreamFailed(f"a service answered {method} without a list")
-    ttl_ms = result.get("ttlMs", 0)
-    info = (result.get("_meta") or {}).get(_SERVER_INFO) or {}
+    if not isinstance(ttl_ms, int | float) or not ttl_ms >= 0:  # a NaN is not, either
+        raise UpstreamFailed(f"a service answered {method} with a ttlMs that is no time")
+    info = _object(_object(result.get("_meta")).get(_SERVER_INFO))
     return Page(
-        tuple(row_of(row) for row in result[LISTS[method]]),
-        ttl_ms / 1000,
+        tuple(row_of(row) for row in rows),
+        min(ttl_ms, _LONGEST_TTL_MS) / 1000,
         str(info.get("version", "")),
     )
+
+
+def _object(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
 
 
 def message_of(content_type: str, body: bytes) -> dict[str, Any]:
@@ -122,7 +129,7 @@ def message_of(content_type: str, body: bytes) -> dict[str, Any]:
     for text in reversed(texts):
         try:
             message = json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
         if isinstance(message, dict) and ("result" in message or "error" in message):
             return message

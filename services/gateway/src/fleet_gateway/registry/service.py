@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 import structlog
 
 from fleet_common.auth import Principal
+from fleet_common.background import background
 from fleet_common.errors import FleetError, Unavailable
 from fleet_common.metrics import Metrics
 from fleet_common.policy import REGISTRY_ROLE
@@ -72,12 +73,8 @@ class Registry:
     async def watching(self) -> AsyncGenerator[None]:
         """Look now, and again every `refresh_s` seconds while the block runs."""
         await self.refresh()
-        task = asyncio.create_task(self._watch(), name="registry")
-        try:
+        async with background(self._watch(), name="registry"):
             yield
-        finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
 
     async def settled(self) -> None:
         """Return once every service was seen, or long enough was waited for those that are away.

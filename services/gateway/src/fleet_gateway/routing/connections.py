@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 
 import aiohttp
 
+from fleet_common.background import background
 from fleet_common.errors import Unavailable
 
 _MAX_AGE_S = 60.0
@@ -50,12 +51,10 @@ class Connections:
     async def opened(self) -> AsyncGenerator[None]:
         """Keep connections while the block runs."""
         self._current = self._new()
-        task = asyncio.create_task(self._recycle(), name="recycle-connections")
         try:
-            yield
+            async with background(self._recycle(), name="recycle-connections"):
+                yield
         finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
             last, self._current = self._current, None
             for generation in (last, *self._retired):
                 await generation.session.close()

@@ -1,8 +1,8 @@
 """What a service gets instead of the caller's credential: a token for itself alone.
 
 The gateway mints one, or asks the company's authorization server for one (RFC 8693 token exchange). In an exchange
-an OAuth caller's own token is the subject; for a fleet key it is an assertion that the gateway signs for the
-authorization server, which knows its public key.
+an OAuth caller's own token is the subject; for a fleet key, and for a list, which callers of one scope share, it is
+an assertion that the gateway signs for the authorization server, which knows its public key.
 """
 
 from __future__ import annotations
@@ -129,9 +129,9 @@ class Exchanged:
             self._kept.popitem(last=False)
 
     def _subject(self, principal: Principal, scope: Scope) -> tuple[str, str]:
-        if principal.kind == "oauth":
-            header = Headers(scope=scope).get("authorization", "")
-            return header.partition(" ")[2], _ACCESS_TOKEN
+        _, _, own = Headers(scope=scope).get("authorization", "").partition(" ")
+        if principal.kind == "oauth" and own:
+            return own, _ACCESS_TOKEN
         return self._signer.mint(principal, audience=self._options.url), _JWT
 
     async def _exchange(self, subject: str, kind: str, service: str) -> tuple[float, str]:
