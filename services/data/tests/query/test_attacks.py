@@ -54,7 +54,34 @@ REFUSED = {
     "open_block_comment": "SELECT 1 /*",
     "open_dollar_quote": "SELECT $$",
     "open_string": "SELECT '",
+    "break_out_cross_join": "SELECT 1) a CROSS JOIN (SELECT body FROM crm.notes",
     "break_out_lock": "SELECT 1) q, store.contacts FOR UPDATE --",
+    # Breaking out of the wrap with a query that is whole again once it is wrapped: no limit on a row, or on rows.
+    "break_out_huge_cell": "SELECT repeat('x', 20000000) AS a) z UNION ALL SELECT * FROM (SELECT 'a'",
+    "break_out_huge_cell_except": "SELECT repeat('x', 20000000) AS a) z EXCEPT SELECT * FROM (SELECT 'a'",
+    "break_out_huge_cell_join": "SELECT 1) z, (SELECT repeat('x', 20000000)) y UNION ALL SELECT * FROM (SELECT 1, 'a'",
+    "break_out_huge_cell_line_comment": "SELECT repeat('x', 20000000) AS a) z --\nUNION SELECT * FROM (SELECT 'a' --",
+    "break_out_huge_cell_block_comment": (
+        "SELECT repeat('x', 20000000) AS a /*(*/)/**/z UNION/*)*/ALL SELECT * FROM/* /* ( */ */(SELECT 'a'"
+    ),
+    "break_out_huge_cell_dollar_quote": (
+        "SELECT repeat('x', 20000000) || $a$($a$ AS a) z UNION ALL SELECT * FROM (SELECT $b$)$b$"
+    ),
+    "break_out_huge_cell_quotes": (
+        "SELECT repeat('x', 20000000) || E'\\'(' AS \"(\") z UNION ALL SELECT * FROM (SELECT U&')'"
+    ),
+    "break_out_huge_cell_semicolon": "SELECT repeat('x', 20000000) AS a) z UNION ALL SELECT * FROM (SELECT 'a' ; ;",
+    "break_out_huge_cell_cte": (
+        "WITH c AS (SELECT repeat('x', 20000000) AS a) SELECT a FROM c) z UNION ALL SELECT * FROM (SELECT 'a'"
+    ),
+    "break_out_huge_cell_values": "VALUES (repeat('x', 20000000))) z UNION ALL SELECT * FROM (VALUES ('a')",
+    "break_out_huge_cell_table": "SELECT repeat('x', 20000000)) z UNION ALL SELECT * FROM (SELECT body FROM crm.notes",
+    "break_out_many_rows": (
+        "SELECT 1) z CROSS JOIN generate_series(1, 5000) UNION ALL SELECT * FROM (SELECT 1, 2"
+    ),
+    "break_out_limit_comment": "SELECT g FROM generate_series(1, 5000) g) z LIMIT 5000 /*",
+    "break_out_limit_line_comment": "SELECT g FROM generate_series(1, 5000) g) z --",
+    "break_out_limit_dollar_quote": "SELECT g FROM generate_series(1, 5000) g) z WHERE '' <> $$",
     # Writing, by every door of a query.
     "insert": "INSERT INTO crm.notes (id, body) VALUES (gen_random_uuid(), 'x') RETURNING id",
     "update": "UPDATE crm.contacts SET email = 'x' RETURNING id",
@@ -195,7 +222,6 @@ HARMLESS = {
     "function_sources": "SELECT prosrc FROM pg_proc WHERE pronamespace = 'authz'::regnamespace",
     "many_rows": "SELECT g, repeat('z', 50) FROM generate_series(1, 10000000) g",
     "comment_tail": "SELECT body FROM crm.notes --",
-    "break_out_cross_join": "SELECT 1) a CROSS JOIN (SELECT body FROM crm.notes",
     "row_to_json": "SELECT row_to_json(n) FROM crm.notes n",
     "xmin": "SELECT count(*) FROM crm.notes n GROUP BY n.*",
     "prepared": "SELECT * FROM pg_prepared_statements",

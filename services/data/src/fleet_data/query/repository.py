@@ -3,8 +3,9 @@
 The role has no right but SELECT on the views of schema crm (migrations 0004, `schema.repository`). The
 transaction is READ ONLY with a signed claim and is always rolled back (`pool`). The extended protocol takes one
 statement. Inside `SELECT * FROM (…)` only a query is grammatical: no SET, DO, COPY, LOCK, EXPLAIN, SELECT INTO,
-and no data-modifying CTE, which must stand at the top level. The line breaks keep a `--` comment from swallowing
-the end, and LIMIT stands behind whatever the caller wrote.
+and no data-modifying CTE, which must stand at the top level. The caller's text is prepared alone first: only a
+whole statement passes, and its parentheses, quotes and comments are closed, so none of it ends up outside the
+wrap. The line breaks keep a `--` comment from swallowing the end.
 """
 
 from __future__ import annotations
@@ -34,14 +35,13 @@ class QueryRepository:
         """Return the names of the columns and up to `max_rows` + 1 rows, as JSON has values."""
         async with self._database.reading(caller) as connection:
             with _complaints(connection):
-                sql = wrapped(query)
-                rows = await connection.fetch(sql, *query.params)
-                columns = list(rows[0].keys()) if rows else await _columns(connection, sql)
+                columns = await _columns(connection, query.sql)
+                rows = await connection.fetch(wrapped(query), *query.params)
         return columns, [_plain_row(row) for row in rows]
 
 
 def wrapped(query: Query) -> str:
-    """Return the statement that is sent.
+    """Return the statement that runs, for a query whose text is known to be whole.
 
     `q.*` is the whole row whatever its columns are called. Its size is asked before it is sent, because
     one cell can have a gigabyte.
@@ -54,11 +54,11 @@ def wrapped(query: Query) -> str:
 
 
 async def _columns(connection: Connection, sql: str) -> list[str]:
-    """Return the names of a statement's columns, which an empty result does not tell.
+    """Return the names of the columns of the caller's text, which must be one whole statement by itself.
 
-    Preparing every statement for them would cost as much again as running it.
+    PostgreSQL parses it and runs nothing. Without a name the statement needs no closing.
     """
-    statement = await connection.prepare(sql)
+    statement = await connection.prepare(sql, name="")
     return [attribute.name for attribute in statement.get_attributes()]
 
 
