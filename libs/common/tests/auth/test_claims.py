@@ -100,6 +100,11 @@ def test_roles_are_found_where_issuers_put_them(name: str, stated: dict[str, Any
     assert rules.verified(good(roles=None, **stated), NOW).roles == {"viewer"}
 
 
+@pytest.mark.parametrize("stated", ["viewer fleet:registry", ["fleet:registry", "viewer"]])
+def test_an_issuer_cannot_give_the_fleets_own_roles(stated: Any) -> None:
+    assert RULES.verified(good(roles=stated), NOW).roles == {"viewer"}
+
+
 @pytest.mark.parametrize("stated", [None, 7, {"viewer": True}, [1, None], "realm.roles"])
 def test_roles_of_another_shape_grant_nothing(stated: Any) -> None:
     assert not RULES.verified(good(roles=stated), NOW).roles & {"viewer", "admin"}

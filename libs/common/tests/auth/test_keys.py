@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from fleet_common.auth.keys import KeyFile
 from fleet_common.errors import InvalidInput, NotFound
@@ -123,6 +124,38 @@ def test_a_damaged_file_is_named_and_never_overwritten(
     with pytest.raises(InvalidInput, match="damaged"):
         keys.list()
     assert path.read_text() == text
+
+
+def test_a_file_that_cannot_be_read_keeps_the_last_good_keys_and_says_so_once(path: Path) -> None:
+    clock = Clock()
+    keys = KeyFile(path, monotonic=clock)
+    new = keys.create(name="laptop", roles=["admin"], tenant="acme")
+    assert keys.lookup(new.text)
+    stored = path.read_text()
+    path.unlink()
+    path.mkdir()
+    with capture_logs() as lines:
+        for _ in range(3):
+            clock.now += 1.0
+            assert keys.lookup(new.text)
+    assert [line["event"] for line in lines] == ["keys_unreadable"]
+    path.rmdir()
+    path.write_text(stored.replace("admin", "viewer"))
+    clock.now += 1.0
+    found = keys.lookup(new.text)
+    assert found is not None
+    assert found.roles == ("viewer",)
+
+
+def test_a_folder_that_cannot_be_entered_keeps_the_last_good_keys(path: Path) -> None:
+    clock = Clock()
+    keys = KeyFile(path, monotonic=clock)
+    new = keys.create(name="laptop", roles=["admin"], tenant="acme")
+    assert keys.lookup(new.text)
+    path.parent.rename(path.parent.with_name("moved"))
+    path.parent.write_text("no folder")
+    clock.now += 1.0
+    assert keys.lookup(new.text)
 
 
 def test_a_deleted_file_closes_every_door(path: Path) -> None:

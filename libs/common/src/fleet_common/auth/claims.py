@@ -13,6 +13,7 @@ from typing import Any
 _LEEWAY_S = 10  # how far the issuer's clock may be ahead of ours; an expiry gets no leeway
 _LATEST = 2**53  # JSON numbers beyond it are no dates
 _TENANT = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
+_RESERVED = "fleet:"  # roles that the fleet gives to its own parts
 _NAME = re.compile(r"[\x21-\x7e]{1,255}")
 
 
@@ -70,7 +71,7 @@ class ClaimRules:
         return VerifiedClaims(
             subject=_text(claims.get("sub"), _NAME, "subject"),
             tenant=_text(_at(claims, self.tenant_claim), _TENANT, "tenant"),
-            roles=_words(_at(claims, self.roles_claim)),
+            roles=_roles(_at(claims, self.roles_claim)),
             scopes=_words(claims.get("scope")),
             audiences=_audiences(claims.get("aud")),
             token_id=_text(claims["jti"], _NAME, "token id") if "jti" in claims else None,
@@ -122,6 +123,10 @@ def _words(value: Any) -> frozenset[str]:
     if not isinstance(several, list):
         return frozenset()
     return frozenset(word for word in several if isinstance(word, str))
+
+
+def _roles(value: Any) -> frozenset[str]:
+    return frozenset(role for role in _words(value) if not role.startswith(_RESERVED))
 
 
 def _at(claims: Mapping[str, Any], name: str) -> Any:

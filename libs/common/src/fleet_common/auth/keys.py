@@ -20,11 +20,15 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import structlog
+
 from fleet_common.auth.principal import Principal
 from fleet_common.errors import InvalidInput, NotFound
 
 if TYPE_CHECKING:
     from fleet_common.policy import Policy
+
+log = structlog.get_logger()
 
 PREFIX = "fleet_"
 _RECHECK_S = 1.0
@@ -86,7 +90,7 @@ class KeyFile:
     """The fleet keys in one JSON file, mode 0600.
 
     Reads follow changes of the file within a second, so a revoked key stops working everywhere without a
-    restart. A file that is being replaced or is damaged keeps the last good records.
+    restart. A file that is being replaced or is damaged or out of reach keeps the last good records.
     """
 
     def __init__(self, path: Path, *, monotonic: Callable[[], float] = time.monotonic) -> None:
@@ -95,6 +99,7 @@ class KeyFile:
         self._checked_at = -_RECHECK_S
         self._stamp: tuple[int, int] | None = None
         self._records: dict[str, KeyRecord] = {}
+        self._is_unreadable = False
 
     def create(
         self,
@@ -204,16 +209,18 @@ class KeyFile:
     def _reload_if_changed(self) -> None:
         try:
             stat = self._path.stat()
-        except FileNotFoundError:
-            self._records, self._stamp = {}, None
-            return
-        stamp = (stat.st_mtime_ns, stat.st_ino)
-        if stamp != self._stamp:
-            try:
+            stamp = (stat.st_mtime_ns, stat.st_ino)
+            if stamp != self._stamp:
                 self._records = self._read()
-            except InvalidInput:
-                return  # damaged or half-copied: the last good records stay in force
-            self._stamp = stamp
+        except FileNotFoundError:
+            self._records, stamp = {}, None
+        except (InvalidInput, OSError) as exc:
+            # Damaged, half-copied or out of reach: the last good records stay in force.
+            if not self._is_unreadable:
+                log.warning("keys_unreadable", path=str(self._path), error=type(exc).__name__)
+            self._is_unreadable = True
+            return
+        self._stamp, self._is_unreadable = stamp, False
 
     def _read(self) -> dict[str, KeyRecord]:
         if not self._path.exists():

@@ -401,7 +401,7 @@ def _timeout_s(context: MiddlewareContext[Any]) -> float | None:
         raw = request.request.headers.get(TIMEOUT_HEADER)
     try:
         milliseconds = float(raw) if raw is not None else 0.0
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
     return min(milliseconds, 3_600_000) / 1000 if milliseconds > 0 else None
 
