@@ -317,7 +317,7 @@ class TestThePrograms:
         assert refused.status_code == 404
         assert await office.waits(request)
 
-    @pytest.mark.parametrize("body", [b"", b"[]", b"{"])
+    @pytest.mark.parametrize("body", [b"", b"[]", b"{", b"[" * 16_000])
     async def test_a_body_that_is_no_object_is_refused(self, office: Office, body: bytes) -> None:
         request = await office.ask()
         url = f"/approve/{request.id}"

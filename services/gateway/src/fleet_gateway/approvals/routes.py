@@ -207,7 +207,7 @@ def _form(body: bytes) -> dict[str, str]:
 def _json(body: bytes) -> dict[str, Any]:
     try:
         told = json.loads(body)
-    except ValueError as exc:
+    except (ValueError, RecursionError) as exc:
         raise InvalidInput("the body is no JSON") from exc
     if not isinstance(told, dict):
         raise InvalidInput("the body is no JSON object")
