@@ -325,6 +325,17 @@ async def test_query_shows_nothing_of_another_tenant(target: Target, sql: str) -
     await check(target, sql)
 
 
+async def test_nobody_reads_what_the_last_caller_of_the_connection_asked(target: Target) -> None:
+    await target.queries.run(Caller("other", "key:victim"), "SELECT 'asked by the victim'")
+
+    answer = await target.queries.run(
+        target.caller, "SELECT statement FROM pg_prepared_statements UNION ALL SELECT 'mine'"
+    )
+
+    assert ["mine"] in answer.rows
+    assert "asked by the victim" not in str(answer.rows)
+
+
 async def test_claim_of_another_connection_is_refused(target: Target) -> None:
     answer = await target.queries.run(target.caller, "SELECT current_setting('app.claims', true)")
     claim = answer.rows[0][0]

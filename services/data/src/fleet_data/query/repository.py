@@ -36,7 +36,9 @@ class QueryRepository:
         async with self._database.reading(caller) as connection:
             with _complaints(connection):
                 columns = await _columns(connection, query.sql)
-                rows = await connection.fetch(wrapped(query), *query.params)
+                # Without a name, or the next caller on this connection would read it in pg_prepared_statements.
+                statement = await connection.prepare(wrapped(query), name="")
+                rows = await statement.fetch(*query.params)
         return columns, [_plain_row(row) for row in rows]
 
 
