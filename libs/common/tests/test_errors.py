@@ -35,4 +35,4 @@ def test_the_table_has_each_code_once_and_no_reserved_jsonrpc_code() -> None:
 
 @pytest.mark.parametrize("row", errors.error_table(), ids=lambda row: row.code)
 def test_retryable_codes_are_the_ones_http_calls_temporary(row: errors.ErrorRow) -> None:
-    assert row.retryable is (row.http_status in {429, 503, 504})
+    assert row.retryable is (row.http_status in {428, 429, 503, 504})

@@ -256,9 +256,9 @@ async def test_a_caller_is_kept_to_the_rows_and_fields_of_its_roles(
     role = {"scopes": ["data:read"], "max_rows": 3, "masks": ["email"]}
     blind = {**role, "masks": []}
     policy = Policy.model_validate({"version": 1, "roles": {"masked": role, "counted": blind}})
-    runtime = replace(Runtime.create("data", "0", settings), policy=PolicyFile.fixed(policy))
     answers = {}
     for name in policy.roles:
+        runtime = replace(Runtime.create("data", "0", settings), policy=PolicyFile.fixed(policy))
         server = create_server(SERVICE, settings, runtime=runtime, local_principal=principal(name))
         async with Client(server) as client:
             found = await client.call_tool("crm_search", {"object": "contact"})

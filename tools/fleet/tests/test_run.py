@@ -129,7 +129,7 @@ def test_the_screen_holds_a_config_that_can_be_copied(
 
     start, end = shown.index("\n{"), shown.index("\n}") + 2
     server = json.loads(shown[start:end])["mcpServers"]["fleet"]
-    assert server["url"] == facts["gateway"]
+    assert server["url"] == facts["gateway"].replace("/mcp", "/key/mcp")
     assert server["headers"] == {"Authorization": f"Bearer {facts['key']}"}
 
 
