@@ -80,6 +80,9 @@ async def write_until_it_is_gone(url: str, key: str, answered: list[int], first:
                 told = answer(await http.post("/mcp", **call))
             except httpx.HTTPError:
                 return
+            if "error" in told:  # shed, because a slow disk keeps all slots busy
+                assert told["error"]["data"]["retryable"], told
+                continue
             assert told["result"]["content"][0]["text"] == "written"
             answered.append(number)
             number += 1

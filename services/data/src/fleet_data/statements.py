@@ -35,14 +35,33 @@ def recorded(connection: Any) -> Generator[None]:
         yield
 
 
+@contextmanager
+def recorded_one(sql: str) -> Generator[None]:
+    """Record the statement that runs in the block: asyncpg tells nobody of those that were prepared by hand."""
+    if not is_recording():
+        yield
+        return
+    began_ns, failure = time.time_ns(), None
+    try:
+        yield
+    except asyncpg.PostgresError as exc:
+        failure = exc
+        raise
+    finally:
+        _tell(sql, failure, began_ns)
+
+
 def _record(query: asyncpg.connection.LoggedQuery) -> None:
-    known = _OPERATION.match(query.query)
+    _tell(query.query, query.exception, time.time_ns() - int(query.elapsed * 1e9))
+
+
+def _tell(sql: str, failure: BaseException | None, began_ns: int) -> None:
+    known = _OPERATION.match(sql)
     operation = known[1].upper() if known else "QUERY"
     facts = {"db.system.name": "postgresql", "db.operation.name": operation}
-    state = getattr(query.exception, "sqlstate", None)
+    state = getattr(failure, "sqlstate", None)
     if state is not None:
         facts["db.response.status_code"] = state
-    began_ns = time.time_ns() - int(query.elapsed * 1e9)
     with ClientSpan(operation, lambda: facts, began_ns=began_ns) as span:
-        if query.exception is not None:
-            span.failed(state or error_type(query.exception))
+        if failure is not None:
+            span.failed(state or error_type(failure))

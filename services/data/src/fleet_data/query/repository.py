@@ -21,6 +21,7 @@ from fleet_data.claims import Caller
 from fleet_data.errors import QueryRejected
 from fleet_data.pool import Connection, Database
 from fleet_data.query.models import Query
+from fleet_data.statements import recorded_one
 
 
 class QueryRepository:
@@ -37,8 +38,9 @@ class QueryRepository:
             with _complaints(connection):
                 columns = await _columns(connection, query.sql)
                 # Without a name, or the next caller on this connection would read it in pg_prepared_statements.
-                statement = await connection.prepare(wrapped(query), name="")
-                rows = await statement.fetch(*query.params)
+                with recorded_one(wrapped(query)):
+                    statement = await connection.prepare(wrapped(query), name="")
+                    rows = await statement.fetch(*query.params)
         return columns, [_plain_row(row) for row in rows]
 
 
