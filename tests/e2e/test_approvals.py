@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
-import pty
 import re
-import subprocess
 import sys
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -21,6 +17,7 @@ from fastmcp.client.transports import StreamableHttpTransport
 
 from fleet_cli.secrets import read_approver_key
 from fleet_cli.state import State
+from fleet_common.testing.terminal import at_a_terminal
 from fleet_common.testing.wire import text
 
 pytestmark = pytest.mark.blocking
@@ -89,7 +86,7 @@ async def test_over_plain_http_it_is_approved_elsewhere(fleet: Fleet) -> None:
         assert asked.status_code == 428, asked.text
         id_ = re.search(r"fleet approve (\w+)", asked.text)
         assert id_ is not None
-        assert at_a_terminal(fleet.project, id_[1], answer="y")[0] == 0
+        assert approve(fleet.project, id_[1], answer="y")[0] == 0
         assert (await http.post("/api/tools/crm_delete", json=call)).status_code == 200
 
 
@@ -115,7 +112,7 @@ async def test_a_person_at_a_terminal_does_it_too(fleet: Fleet) -> None:
         note = await make_note(client)
         asked = re.search(r"`fleet approve (\w+)`", text(await delete(client, note)))
         assert asked is not None
-        status, shown = at_a_terminal(fleet.project, asked[1], answer="y")
+        status, shown = approve(fleet.project, asked[1], answer="y")
         assert (status, f"Delete the note {note}" in shown) == (0, True), shown
         assert (await delete(client, note)).structured_content is not None
 
@@ -133,17 +130,7 @@ async def test_the_agents_own_key_approves_nothing(fleet: Fleet) -> None:
     assert refused.status_code == 403
 
 
-def at_a_terminal(project: Path, id_: str, *, answer: str) -> tuple[int, str]:
-    """Run `fleet approve ID` as a person does; returns the status and all that was shown."""
+def approve(project: Path, id_: str, *, answer: str) -> tuple[int, str]:
+    """Run `fleet approve ID` as a person does."""
     command = [sys.executable, "-m", "fleet_cli", "--project", str(project), "approve", id_]
-    outer, inner = pty.openpty()
-    with subprocess.Popen(command, stdin=inner, stdout=inner, stderr=inner) as process:
-        os.close(inner)
-        os.write(outer, f"{answer}\n".encode())
-        shown = b""
-        with suppress(OSError):  # how a terminal whose other end is closed says so
-            while chunk := os.read(outer, 4096):
-                shown += chunk
-        status = process.wait(timeout=30)
-    os.close(outer)
-    return status, shown.decode()
+    return at_a_terminal(command, answer=answer)

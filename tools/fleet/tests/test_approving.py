@@ -5,12 +5,9 @@ from __future__ import annotations
 import http.server
 import json
 import os
-import pty
-import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -21,6 +18,7 @@ from fleet_cli.__main__ import main
 from fleet_cli.engines.freeport import free_port
 from fleet_cli.secrets import ensure_secrets
 from fleet_cli.state import State
+from fleet_common.testing.terminal import at_a_terminal
 
 KEY = "fleet_0badcafe_a-persons-key"
 
@@ -103,25 +101,10 @@ def typed(state: State, *words: str, key: str = KEY) -> Result:
     return CliRunner(env=env).invoke(main, command, catch_exceptions=False)
 
 
-def at_a_terminal(state: State, *words: str, answer: str) -> tuple[int, str]:
-    """Run `fleet approve WORDS` as a person does; returns the status and all that was shown."""
-    outer, inner = pty.openpty()
-    with subprocess.Popen(
-        command(state, *words),
-        env={**os.environ, "FLEET_APPROVER_KEY": KEY},
-        stdin=inner,
-        stdout=inner,
-        stderr=inner,
-    ) as process:
-        os.close(inner)
-        os.write(outer, f"{answer}\n".encode())
-        shown = b""
-        with suppress(OSError):  # how a terminal whose other end is closed says so
-            while chunk := os.read(outer, 4096):
-                shown += chunk
-        status = process.wait(timeout=30)
-    os.close(outer)
-    return status, shown.decode()
+def asked(state: State, *words: str, answer: str) -> tuple[int, str]:
+    """Run `fleet approve WORDS` as a person does."""
+    env = {**os.environ, "FLEET_APPROVER_KEY": KEY}
+    return at_a_terminal(command(state, *words), answer=answer, env=env)
 
 
 def test_what_waits_is_listed_with_its_whole_id_and_no_markup(state: State, office: Office) -> None:
@@ -135,7 +118,7 @@ def test_what_waits_is_listed_with_its_whole_id_and_no_markup(state: State, offi
 
 
 def test_a_person_sees_the_call_and_says_yes(state: State, office: Office) -> None:
-    status, shown = at_a_terminal(state, "abc", "--gateway", office.url, answer="y")
+    status, shown = asked(state, "abc", "--gateway", office.url, answer="y")
 
     assert status == 0
     assert "email: ada@example.com" in shown
@@ -144,7 +127,7 @@ def test_a_person_sees_the_call_and_says_yes(state: State, office: Office) -> No
 
 
 def test_anything_but_a_yes_decides_nothing(state: State, office: Office) -> None:
-    status, shown = at_a_terminal(state, "abc", "--gateway", office.url, answer="")
+    status, shown = asked(state, "abc", "--gateway", office.url, answer="")
 
     assert (status, office.told) == (1, [])
     assert "Nothing was decided" in shown

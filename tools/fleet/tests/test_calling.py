@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.server
+import socket
 import threading
 from collections.abc import Iterator
 
@@ -84,8 +85,16 @@ async def test_a_tools_refusal_is_a_result_not_a_failure(server_url: str) -> Non
 
 
 async def test_a_tool_that_takes_too_long_is_a_sentence(server_url: str) -> None:
-    with pytest.raises(CallFailed):
+    with pytest.raises(CallFailed, match=r"did not answer within 0\.5 s"):
         await call_tool(server_url, "key", "dawdle", {}, timeout_s=0.5)
+
+
+async def test_a_server_that_takes_the_connection_and_says_nothing_is_a_sentence() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}/mcp"
+
+        with pytest.raises(CallFailed, match=r"did not answer within 0\.5 s"):
+            await call_tool(url, "key", "greet", {}, timeout_s=0.5)
 
 
 async def test_nobody_listening_points_to_fleet_run() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 from collections.abc import Mapping
 from typing import Any
@@ -17,6 +18,8 @@ from mcp_types import TextContent
 
 from fleet_cli.errors import CallFailed
 
+_IS_IT_UP = "`fleet status` tells whether the fleet runs, `fleet run` starts it."
+
 
 async def call_tool(
     url: str, key: str, tool: str, arguments: Mapping[str, Any], *, timeout_s: float
@@ -24,11 +27,11 @@ async def call_tool(
     """Return what a tool answered, an error result included.
 
     Raises:
-        CallFailed: nobody answers at `url`, the key is refused, or the answer is not MCP.
+        CallFailed: nobody answers at `url` in time, the key is refused, or the answer is not MCP.
     """
     transport = StreamableHttpTransport(url, auth=BearerAuth(key))
     try:
-        async with Client(transport, timeout=timeout_s) as client:
+        async with asyncio.timeout(timeout_s), Client(transport) as client:
             result: CallToolResult = await client.call_tool(
                 tool, dict(arguments), raise_on_error=False
             )
@@ -41,9 +44,10 @@ async def call_tool(
                 hint="`fleet key list` shows the valid ones; FLEET_KEY, when set, is used first.",
             ) from exc
         raise CallFailed(str(exc)) from exc
+    except TimeoutError as exc:
+        raise CallFailed(f"{url} did not answer within {timeout_s:g} s.", hint=_IS_IT_UP) from exc
     except (FastMCPError, RuntimeError, OSError) as exc:
-        hint = "`fleet status` tells whether the fleet runs, `fleet run` starts it."
-        raise CallFailed(f"{url} could not be reached: {exc}", hint=hint) from exc
+        raise CallFailed(f"{url} could not be reached: {exc}", hint=_IS_IT_UP) from exc
 
 
 def refuses(url: str, key: str) -> bool:
