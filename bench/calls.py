@@ -8,14 +8,12 @@ policy and admission, counts, writes its audit record to a file and its log line
 
 from __future__ import annotations
 
-import asyncio
-import json
 import logging
 import os
 import tempfile
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager, redirect_stderr
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack, redirect_stderr
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -30,16 +28,14 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
-from starlette.types import ASGIApp
 
+from bench.inprocess import exchange, modern_call, scope_of, service_of
 from bench.report import Report
 from fleet_common.auth.keys import KeyFile
 from fleet_common.logs import configure
-from fleet_common.mcp import Service
 from fleet_common.mcp.app import create_app
 from fleet_common.mcp.fixed import skip_hidden_list
 from fleet_common.settings import ServiceSettings
-from fleet_common.testing.wire import modern
 
 TOOLS = (1, 50, 200)
 BATCHES = 12
@@ -94,24 +90,12 @@ def ours(tools: int, folder: Path) -> Contender:
     """The fleet's app factory with everything on; its key file is made in `folder`."""
     path = folder / f"keys-{tools}.json"
     key = KeyFile(path).create(name="bench", roles=["viewer"], tenant="bench").text
-    service: Service[ServiceSettings, None] = Service(
-        name="data",
-        version="1",
-        instructions="",
-        settings=ServiceSettings,
-        open_deps=nothing,
-        tools=tuple(echo(number) for number in range(tools)),
-    )
+    service = service_of(*(echo(number) for number in range(tools)))
     settings = ServiceSettings(
         keys_file=path, audit_sink="file", audit_file=folder / f"audit-{tools}.jsonl"
     )
     app = create_app(service, settings)
     return Contender(app, key, telemetry=fastmcp.settings.telemetry_mode)
-
-
-@asynccontextmanager
-async def nothing(_settings: Any, _runtime: Any) -> AsyncGenerator[None]:
-    yield None
 
 
 CONTENDERS = {"floor": floor, "bare": bare, "stock": stock, "ours": ours}
@@ -169,51 +153,6 @@ def _caller(contender: Contender) -> Callable[[], Awaitable[None]]:
         assert b"hello" in answered, answered
 
     return call
-
-
-def modern_call(tool: str, key: str | None = None) -> tuple[list[tuple[bytes, bytes]], bytes]:
-    """Return the raw headers and the body of a 2026-07-28 call with the text "hello"."""
-    request = modern("tools/call", tool, arguments={"text": "hello"})
-    body = json.dumps(request["json"]).encode()
-    headers = {"host": "127.0.0.1", "content-type": "application/json", **request["headers"]}
-    headers["content-length"] = str(len(body))
-    if key:
-        headers["authorization"] = f"Bearer {key}"
-    return [(name.encode(), value.encode()) for name, value in headers.items()], body
-
-
-def scope_of(headers: list[tuple[bytes, bytes]]) -> dict[str, Any]:
-    return {
-        "type": "http",
-        "asgi": {"version": "3.0"},
-        "http_version": "1.1",
-        "method": "POST",
-        "scheme": "http",
-        "path": "/mcp",
-        "raw_path": b"/mcp",
-        "root_path": "",
-        "query_string": b"",
-        "headers": list(headers),
-        "client": ("127.0.0.1", 1),
-        "server": ("127.0.0.1", 80),
-        "state": {},
-    }
-
-
-async def exchange(app: ASGIApp, scope: dict[str, Any], body: bytes) -> bytes:
-    messages = [{"type": "http.request", "body": body, "more_body": False}]
-    chunks: list[bytes] = []
-
-    async def receive() -> Any:
-        if not messages:
-            await asyncio.Event().wait()  # the client stays until it has its answer
-        return messages.pop()
-
-    async def send(message: Any) -> None:
-        chunks.append(message.get("body", b""))
-
-    await app(scope, receive, send)
-    return b"".join(chunks)
 
 
 def _table(measured: dict[int, dict[str, float]]) -> str:

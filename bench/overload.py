@@ -25,12 +25,11 @@ from fastmcp import FastMCP
 from fastmcp.tools import tool
 from mcp_types import ToolAnnotations
 
-from bench.calls import nothing
+from bench.inprocess import service_of
 from bench.processes import free_port, served
 from bench.report import Report
 from fleet_common.auth.keys import KeyFile
 from fleet_common.logs import configure
-from fleet_common.mcp import Service
 from fleet_common.mcp.app import create_app
 from fleet_common.mcp.fixed import skip_hidden_list
 from fleet_common.settings import ServiceSettings
@@ -82,14 +81,7 @@ def serve(kind: str, port: int, keys: Path) -> None:
     """Serve the tool with our stack, or with FastMCP alone."""
     configure("ERROR", "json", service="bench")
     if kind == "ours":
-        service: Service[ServiceSettings, None] = Service(
-            name="data",
-            version="1",
-            instructions="",
-            settings=ServiceSettings,
-            open_deps=nothing,
-            tools=(work_tool(),),
-        )
+        service = service_of(work_tool())
         settings = ServiceSettings(
             keys_file=keys,
             slots=SLOTS,

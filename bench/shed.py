@@ -19,13 +19,12 @@ from fastmcp.tools import tool
 from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser
 from mcp_types import ToolAnnotations
 
-from bench.calls import exchange, modern_call, nothing, scope_of
+from bench.inprocess import exchange, modern_call, scope_of, service_of
 from fleet_common.admission import Admission
 from fleet_common.audit import create_audit
 from fleet_common.auth import Principal
 from fleet_common.auth.keys import KeyFile
 from fleet_common.logs import configure
-from fleet_common.mcp import Service
 from fleet_common.mcp.app import create_app
 from fleet_common.mcp.gate import AdmissionGate
 from fleet_common.mcp.identity import FleetToken
@@ -91,14 +90,7 @@ async def _gate(settings: ServiceSettings) -> AsyncGenerator[Shed]:
 async def _layers(settings: ServiceSettings) -> AsyncGenerator[Shed]:
     keys = KeyFile(Path(str(settings.keys_file)))
     key = keys.create(name="bench", roles=["viewer"], tenant="bench").text
-    service: Service[ServiceSettings, None] = Service(
-        name="data",
-        version="1",
-        instructions="",
-        settings=ServiceSettings,
-        open_deps=nothing,
-        tools=(work_on,),
-    )
+    service = service_of(work_on)
     app = create_app(service, settings)
     headers, body = modern_call("work_on", key)
     async with (

@@ -33,6 +33,14 @@ def test_the_table_has_each_code_once_and_no_reserved_jsonrpc_code() -> None:
     assert not [row for row in table if -32099 <= row.jsonrpc_code <= -32000]
 
 
-@pytest.mark.parametrize("row", errors.error_table(), ids=lambda row: row.code)
-def test_retryable_codes_are_the_ones_http_calls_temporary(row: errors.ErrorRow) -> None:
-    assert row.retryable is (row.http_status in {428, 429, 503, 504})
+OWN = [
+    kind for kind in vars(errors).values() if isinstance(kind, type)
+]  # not those of the services
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [kind for kind in OWN if issubclass(kind, errors.FleetError) and kind is not errors.FleetError],
+)
+def test_retryable_codes_are_the_ones_http_calls_temporary(kind: type[errors.FleetError]) -> None:
+    assert kind.retryable is (kind.http_status in {428, 429, 503, 504})

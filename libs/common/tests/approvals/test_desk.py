@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
 from dataclasses import replace
 from uuid import uuid4
 
@@ -14,13 +13,6 @@ from fleet_common.approvals import Approver, Ask, Plan, Request
 from fleet_common.approvals.desk import Desk
 from fleet_common.errors import Conflict, NotFound, PermissionDenied, Unavailable
 from fleet_common.redis import Redis, create_redis
-
-
-@pytest.fixture
-async def redis(redis_url: str) -> AsyncGenerator[Redis]:
-    client = create_redis(redis_url)
-    yield client
-    await client.aclose(close_connection_pool=True)
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
@@ -26,11 +25,8 @@ class Shared:
 
 
 @pytest.fixture
-async def shared(redis_url: str) -> AsyncGenerator[Shared]:
-    # In a thread: the client looks up its own version in the file system.
-    redis = await asyncio.to_thread(create_redis, redis_url)
-    yield Shared(redis, f"test:revoked:{uuid4().hex}")
-    await redis.aclose(close_connection_pool=True)
+def shared(redis: Redis) -> Shared:
+    return Shared(redis, f"test:revoked:{uuid4().hex}")
 
 
 def token(**changed: Any) -> VerifiedClaims:

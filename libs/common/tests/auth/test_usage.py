@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from uuid import uuid4
@@ -11,7 +10,7 @@ from uuid import uuid4
 import pytest
 
 from fleet_common.auth.usage import KeyUsage
-from fleet_common.redis import Redis, create_redis
+from fleet_common.redis import Redis
 from fleet_common.testing import wait_until
 
 
@@ -22,10 +21,8 @@ class Shared:
 
 
 @pytest.fixture
-async def shared(redis_url: str) -> AsyncGenerator[Shared]:
-    redis = create_redis(redis_url)
-    yield Shared(redis, f"test:usage:{uuid4().hex}")
-    await redis.aclose(close_connection_pool=True)
+def shared(redis: Redis) -> Shared:
+    return Shared(redis, f"test:usage:{uuid4().hex}")
 
 
 def at(second: int) -> datetime:

@@ -2,22 +2,13 @@ from __future__ import annotations
 
 import math
 import secrets
-from collections.abc import AsyncGenerator
 
 import anyio.to_thread
-import pytest
 
 from fleet_cli.engines.freeport import free_port
 from fleet_common.metrics import Metrics
 from fleet_common.redis import Redis, create_redis
 from fleet_common.tasks import QueueDepth, queue_name
-
-
-@pytest.fixture
-async def redis(redis_url: str) -> AsyncGenerator[Redis]:
-    client = create_redis(redis_url)
-    yield client
-    await client.aclose(close_connection_pool=True)
 
 
 async def queued(redis: Redis, *stamps_ms: int) -> str:

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import AsyncGenerator
 from uuid import uuid4
 
 import pytest
@@ -14,13 +13,6 @@ from fleet_common.webhooks import ClaimHeld, Claims, Delivery
 
 def delivery(body: bytes = b"{}", name: str | None = "d1") -> Delivery:
     return Delivery("github", name, {}, body)
-
-
-@pytest.fixture
-async def redis(redis_url: str) -> AsyncGenerator[Redis]:
-    client = create_redis(redis_url)
-    yield client
-    await client.aclose(close_connection_pool=True)
 
 
 @pytest.fixture

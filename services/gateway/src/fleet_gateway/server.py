@@ -175,33 +175,13 @@ def create_gateway(
         inner=InnerCalls(run.limits, run.audit),
     )
     credentials = open_credentials(settings, run)
-    behind: dict[str, tuple[ASGIApp, str]] = {
-        "": (router, service.name),
-        **{f"/{n}": (Straight(n, forwarder), n) for n in settings.backends()},
-    }
-    doors = [
-        door
-        for prefix, (app, owner) in behind.items()
-        for door in door_pair(app, credentials, service=owner, prefix=prefix)
-    ]
-    everybody = doors[0].verifier
-    doors.append(Door(API_PATH, everybody, RestDoor(router), asks=rest_asks))
-    doors += [
-        Door(
-            each.path,
-            everybody if each.needs_caller else None,
-            Carrier(each, forwarder),
-            asks=carried_asks,
-        )
-        for each in CARRIED
-        if each.service in forwarder.pools
-    ]
+    doors = _doors(service.name, router, forwarder, credentials)
     approving = ApprovalRoutes(
         run.approvals,
         run.policy,
         run.audit,
         run.switches,
-        verify=partial(principal_of, everybody),
+        verify=partial(principal_of, doors[0].verifier),
         recall=partial(_recalled, credentials),
     )
     return assemble(
@@ -215,6 +195,31 @@ def create_gateway(
             *WebhookRoutes(settings.webhook_owners(), forwarder).routes(),
         ],
     )
+
+
+def _doors(name: str, router: Router, forwarder: Forwarder, credentials: Credentials) -> list[Door]:
+    """Return the doors that hold slots; the first is `/mcp`, which knows every kind of credential."""
+    behind: dict[str, tuple[ASGIApp, str]] = {
+        "": (router, name),
+        **{f"/{each}": (Straight(each, forwarder), each) for each in forwarder.pools},
+    }
+    doors = [
+        door
+        for prefix, (app, owner) in behind.items()
+        for door in door_pair(app, credentials, service=owner, prefix=prefix)
+    ]
+    everybody = doors[0].verifier
+    carried = [
+        Door(
+            each.path,
+            everybody if each.needs_caller else None,
+            Carrier(each, forwarder),
+            asks=carried_asks,
+        )
+        for each in CARRIED
+        if each.service in forwarder.pools
+    ]
+    return [*doors, Door(API_PATH, everybody, RestDoor(router), asks=rest_asks), *carried]
 
 
 async def _recalled(credentials: Credentials, caller: TaskCaller) -> Principal:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
@@ -64,20 +64,11 @@ def create_server(
     # Its spans carry the texts of exceptions; ours do not, and one per hop is enough. "off" still builds every
     # attribute; the other mode is free, but would put the client's context above our own span.
     fastmcp.settings.telemetry_mode = "off" if run.tracing.is_wanted else "propagation_only"
-    opened = open_deps or service.open_deps
-
-    @asynccontextmanager
-    async def lifespan(_: FastMCP[Any]) -> AsyncGenerator[dict[str, Any]]:
-        async with run.opened(), opened(settings, run) as deps:
-            own = (Check("audit", run.audit.probe), *run.switches.checks())
-            run.health.watch((*own, *service.checks(deps)))
-            yield {"deps": deps}
-
     server = FixedTools(
         f"fleet-{service.name}",
         service.instructions,
         version=service.version,
-        lifespan=lifespan,
+        lifespan=_lifespan(service, settings, run, open_deps or service.open_deps),
         mask_error_details=True,
         cache_ttl=_LIST_TTL_S,
         cache_scope="private",
@@ -89,22 +80,11 @@ def create_server(
     resources = [server.add_resource(fn) for fn in service.resources]
     for prompt in service.prompts:
         server.add_prompt(prompt)
-    middleware = FleetMiddleware(
-        tools={
-            tool.name: _facts(tool, fn, service.name, settings)
-            for tool, fn in zip(tools, functions, strict=True)
-        },
-        read_scope=f"{service.name}:read",
-        listed_as=_component_of(resources),
-        policy=run.policy,
-        switches=run.switches,
-        limits=run.limits,
-        cache=ToolCache(Cache(run.redis, run.metrics), service.name, service.version),
-        metrics=run.metrics,
-        audit=run.audit,
-        local_principal=local_principal,
-        approvals=ApprovalGate(run.approvals, run.policy, run.audit),
-    )
+    facts = {
+        tool.name: _facts(tool, fn, service.name, settings)
+        for tool, fn in zip(tools, functions, strict=True)
+    }
+    middleware = _middleware(service, run, facts, _component_of(resources), local_principal)
     server.add_middleware(middleware)
     if service.complete is not None:
         server.add_completion_handler(middleware.guarded_completion(service.complete))
@@ -116,6 +96,44 @@ def create_server(
         QueueDepth(run.redis, service.name).export(run.metrics, service.name)
     server.fix(tools)
     return server
+
+
+def _lifespan(
+    service: Service[SettingsT, DepsT],
+    settings: SettingsT,
+    run: Runtime,
+    open_deps: Callable[[SettingsT, Runtime], AbstractAsyncContextManager[DepsT]],
+) -> Callable[[FastMCP[Any]], AbstractAsyncContextManager[dict[str, Any]]]:
+    @asynccontextmanager
+    async def lifespan(_: FastMCP[Any]) -> AsyncGenerator[dict[str, Any]]:
+        async with run.opened(), open_deps(settings, run) as deps:
+            own = (Check("audit", run.audit.probe), *run.switches.checks())
+            run.health.watch((*own, *service.checks(deps)))
+            yield {"deps": deps}
+
+    return lifespan
+
+
+def _middleware(
+    service: Service[SettingsT, DepsT],
+    run: Runtime,
+    tools: Mapping[str, ToolFacts],
+    listed_as: Callable[[str], str],
+    local: Principal | None,
+) -> FleetMiddleware:
+    return FleetMiddleware(
+        tools=tools,
+        read_scope=f"{service.name}:read",
+        listed_as=listed_as,
+        policy=run.policy,
+        switches=run.switches,
+        limits=run.limits,
+        cache=ToolCache(Cache(run.redis, run.metrics), service.name, service.version),
+        metrics=run.metrics,
+        audit=run.audit,
+        local_principal=local,
+        approvals=ApprovalGate(run.approvals, run.policy, run.audit),
+    )
 
 
 def _component_of(resources: Sequence[Resource | ResourceTemplate]) -> Callable[[str], str]:

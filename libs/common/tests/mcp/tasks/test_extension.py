@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import shutil
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import Callable
 from typing import Any
 
 import httpx
@@ -21,18 +21,11 @@ from pydantic import SecretStr
 from fleet_cli.engines.freeport import free_port
 from fleet_common.auth.keys import KeyFile
 from fleet_common.mcp.server import create_server
-from fleet_common.redis import Redis, create_redis
+from fleet_common.redis import Redis
 from fleet_common.switches import Switchboard
 from fleet_common.testing import admin, wait_until
 from fleet_common.testing.collector import collector
 from fleet_common.testing.wire import about_task, answer
-
-
-@pytest.fixture
-async def redis(redis_url: str) -> AsyncGenerator[Redis]:
-    client = create_redis(redis_url)
-    yield client
-    await client.aclose(close_connection_pool=True)
 
 
 async def ask(url: str, key: str, method: str, task_id: str) -> dict[str, Any]:

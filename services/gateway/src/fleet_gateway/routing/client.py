@@ -170,7 +170,9 @@ class Forwarder:
         destination = Destination(service)
         call = await self._call(destination, principal, scope, receive_once(body), collect)
         await self._carry(call)
-        content_type = dict(start["headers"]).get(b"content-type", b"").decode().partition(";")[0]
+        content_type = (
+            dict(start["headers"]).get(b"content-type", b"").decode("latin-1").partition(";")[0]
+        )
         return start["status"], content_type, b"".join(chunks)
 
     async def post(
