@@ -100,13 +100,13 @@ async def test_a_carried_upload_costs_a_call_and_is_not_read(
     fleet: Fleet, gateway_settings: dict[str, Any]
 ) -> None:
     async with upstream_server() as owner:
-        owner.answer("/uploads/7", status(201), status(201), status(201), status(201))
-        settings = fleet.settings.model_copy(update={"services": (f"data={owner.url}",)})
+        owner.answer("/v1/files/7", status(201), status(201), status(201), status(201))
+        settings = fleet.settings.model_copy(update={"services": (f"aiml={owner.url}",)})
         app = await asyncio.to_thread(create_gateway, SERVICE, settings)
         headers = {"authorization": f"Bearer {fleet.key}"}
         async with serving(app) as url, httpx.AsyncClient(base_url=url, headers=headers) as http:
             large = b"x" * 5_000_000
-            answers = [await http.put("/uploads/7", content=large) for _ in range(4)]
+            answers = [await http.put("/v1/files/7", content=large) for _ in range(4)]
     assert [each.status_code for each in answers] == [201, 201, 201, 429]
 
 

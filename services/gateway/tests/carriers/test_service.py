@@ -44,16 +44,16 @@ async def http(
 async def test_a_carried_request_arrives_as_it_was_under_an_internal_token(
     http: httpx.AsyncClient, owner: Upstream, keypair: tuple[Path, Path]
 ) -> None:
-    owner.answer("/uploads/7", status(201, "stored", Location="/uploads/7"))
-    response = await http.put("/uploads/7?part=2&name=a%2Fb", content=b"\x00bytes")
+    owner.answer("/v1/files/7", status(201, "stored", Location="/v1/files/7"))
+    response = await http.put("/v1/files/7?part=2&name=a%2Fb", content=b"\x00bytes")
     assert (response.status_code, response.text) == (201, "stored")
-    assert response.headers["location"] == "/uploads/7"
+    assert response.headers["location"] == "/v1/files/7"
     (request,) = owner.requests[-1:]
-    assert request.raw_path == "/uploads/7?part=2&name=a%2Fb"
+    assert request.raw_path == "/v1/files/7?part=2&name=a%2Fb"
     assert owner.bodies[-1] == b"\x00bytes"
     token = request.headers["authorization"].removeprefix("Bearer ")
     pem = await asyncio.to_thread(keypair[1].read_bytes)
-    verified = InternalVerifier(pem, audience="data").verify(token)
+    verified = InternalVerifier(pem, audience="aiml").verify(token)
     assert verified is not None
     assert verified[0].tenant == "demo"
 

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 
 Action = Literal["tool", "resource", "prompt", "completion", "webhook", "request", "command"]
-"""What was asked for; `request` is an HTTP request that was turned away before anybody read it."""
+"""What was asked for; `request` is an HTTP request for a signed link, or one turned away before anybody read it."""
 
 Decision = Literal["allow", "deny", "shed", "ask", "approve", "reject", "disable", "enable"]
 """What the fleet, or a person, decided; `ask` means that a person must approve first."""

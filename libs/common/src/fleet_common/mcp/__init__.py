@@ -6,7 +6,7 @@ from fleet_common.mcp.declared import touches
 from fleet_common.mcp.identity import CurrentGrant, CurrentPrincipal
 from fleet_common.mcp.results import TABLE_SCHEMA, fence, table
 from fleet_common.mcp.runtime import Runtime
-from fleet_common.mcp.service import CurrentDeps, Service
+from fleet_common.mcp.service import CurrentDeps, HttpRoute, Service
 
 __all__ = [
     "TABLE_SCHEMA",
@@ -14,6 +14,7 @@ __all__ = [
     "CurrentGrant",
     "CurrentPlan",
     "CurrentPrincipal",
+    "HttpRoute",
     "Runtime",
     "Service",
     "cached",

@@ -41,6 +41,7 @@ from fleet_common.mcp.gate import AdmissionGate, ApiKeyHeader
 from fleet_common.mcp.identity import FleetVerifier, KeyVerifier
 from fleet_common.mcp.requests import RequestIds
 from fleet_common.mcp.resource import authenticated, metadata_route
+from fleet_common.mcp.routes import OwnRoutes
 from fleet_common.mcp.runtime import Runtime
 from fleet_common.mcp.server import create_server
 from fleet_common.mcp.service import DepsT, Service, SettingsT
@@ -94,7 +95,8 @@ def create_app(
     """
     run = runtime or Runtime.create(service.name, service.version, settings)
     hooks = open_webhooks(service, settings, run)
-    kept = hooks.keeping(service) if hooks else service
+    own = OwnRoutes(service.routes, run)
+    kept = own.keeping(hooks.keeping(service) if hooks else service)
     transport = mcp_transport(create_server(kept, settings, runtime=run))
     credentials = open_credentials(settings, run)
     doors = door_pair(AtPath(transport, MCP_PATH), credentials, service=service.name)
@@ -103,7 +105,7 @@ def create_app(
         settings,
         run,
         lifespan=transport.router.lifespan_context,
-        routes=[hooks.route] if hooks else [],
+        routes=[*([hooks.route] if hooks else []), *own.routes],
     )
 
 

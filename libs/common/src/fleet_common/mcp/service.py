@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar, cast
 
 from fastmcp import Context
 from fastmcp.dependencies import CurrentContext, Depends
 from fastmcp.server.completions import CompletionHandler
+from starlette.requests import Request
+from starlette.responses import Response
 
 from fleet_common.health import Check
 from fleet_common.mcp.runtime import Runtime
@@ -28,6 +30,24 @@ def no_checks(_deps: Any) -> tuple[Check, ...]:
 
 
 @dataclass(frozen=True, kw_only=True)
+class HttpRoute:
+    """A path that a service answers itself, without a credential of ours: a signed link.
+
+    Attributes:
+        path: as Starlette writes it, such as `/exports/{job}`.
+        handle: answers a request; gets what `open_deps` yields as well.
+        methods: of HTTP.
+        is_secret: the path itself opens something, so the audit keeps its pattern only.
+    """
+
+    path: str
+    # Any: each service's own dependencies.
+    handle: Callable[[Request, Any], Awaitable[Response]]
+    methods: tuple[str, ...] = ("GET",)
+    is_secret: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
 class Service(Generic[SettingsT, DepsT]):
     """One MCP server of the fleet, declared.
 
@@ -43,6 +63,7 @@ class Service(Generic[SettingsT, DepsT]):
         complete: suggests values for arguments of prompts and resource templates.
         checks: what readiness asks, each with its own deadline.
         webhooks: deliveries that this service owns, at `POST /webhooks/{provider}`.
+        routes: paths that this service answers besides `/mcp`, for signed links.
         commands: extra verbs of `python -m fleet_<name>`.
     """
 
@@ -57,7 +78,22 @@ class Service(Generic[SettingsT, DepsT]):
     complete: CompletionHandler | None = None
     checks: Callable[[DepsT], tuple[Check, ...]] = no_checks
     webhooks: tuple[Webhook, ...] = ()
+    routes: tuple[HttpRoute, ...] = ()
     commands: Mapping[str, Command[SettingsT]] = field(default_factory=dict)
+
+
+def keeping(
+    service: Service[SettingsT, DepsT], keep: Callable[[DepsT], None]
+) -> Service[SettingsT, DepsT]:
+    """Return the service, with what `open_deps` yields also given to `keep`, for requests that are no MCP."""
+
+    @asynccontextmanager
+    async def opened(settings: SettingsT, runtime: Runtime) -> AsyncGenerator[DepsT]:
+        async with service.open_deps(settings, runtime) as deps:
+            keep(deps)
+            yield deps
+
+    return replace(service, open_deps=opened)
 
 
 def _deps(ctx: Context = CurrentContext()) -> Any:

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Awaitable, Mapping
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Awaitable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import anyio
@@ -30,10 +29,10 @@ from fleet_common.errors import (
     PayloadTooLarge,
     Unavailable,
 )
-from fleet_common.logs import with_trace_id
 from fleet_common.mcp.recording import Entry
+from fleet_common.mcp.routes import refusal
 from fleet_common.mcp.runtime import Runtime
-from fleet_common.mcp.service import DepsT, Service, SettingsT
+from fleet_common.mcp.service import DepsT, Service, SettingsT, keeping
 from fleet_common.redis import REDIS_AWAY
 from fleet_common.settings import ServiceSettings, SettingsError
 from fleet_common.webhooks import PROVIDERS, Claims, Delivery, SignedRequest, Webhook
@@ -82,13 +81,10 @@ class WebhookDoor:
     def keeping(self, service: Service[SettingsT, DepsT]) -> Service[SettingsT, DepsT]:
         """Return the service, with what `open_deps` yields kept for the handlers while it is open."""
 
-        @asynccontextmanager
-        async def opened(settings: SettingsT, runtime: Runtime) -> AsyncGenerator[DepsT]:
-            async with service.open_deps(settings, runtime) as deps:
-                self._deps = deps
-                yield deps
+        def keep(deps: DepsT) -> None:
+            self._deps = deps
 
-        return replace(service, open_deps=opened)
+        return keeping(service, keep)
 
     async def _answer(self, request: Request) -> Response:
         provider = request.path_params["provider"]
@@ -101,7 +97,7 @@ class WebhookDoor:
             return JSONResponse(content) if content is not None else Response(status_code=200)
         except FleetError as exc:
             outcome = exc.code
-            return _refusal(exc)
+            return refusal(exc)
         finally:
             known = provider if hook is not None else _UNKNOWN
             self._deliveries.labels(provider=known, outcome=outcome).inc()
@@ -260,12 +256,3 @@ async def _body(request: Request, max_bytes: int) -> bytes:
             raise PayloadTooLarge(f"the body is over {max_bytes} bytes")
         chunks.append(chunk)
     return b"".join(chunks)
-
-
-def _refusal(error: FleetError) -> JSONResponse:
-    """Return the code and nothing else: whoever is not a provider learns nothing from it."""
-    facts = with_trace_id({"code": error.code, "retryable": error.retryable})
-    headers = {}
-    if error.retry_after_s is not None:
-        headers["retry-after"] = str(max(1, round(error.retry_after_s)))
-    return JSONResponse(facts, status_code=error.http_status, headers=headers)

@@ -22,8 +22,8 @@ class Carried:
 
 
 CARRIED = (
-    Carried("/uploads/{id}", "data"),
-    Carried("/exports/{job}", "data"),
+    Carried("/uploads/{id}", "data", needs_caller=False),
+    Carried("/exports/{job}", "data", needs_caller=False),
     Carried("/unsubscribe/{token}", "data", needs_caller=False),
     Carried("/oauth/{provider}/callback", "data", needs_caller=False),
     Carried("/v1/{path:path}", "aiml"),
