@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import urlsplit, urlunsplit
 from uuid import uuid4
 
 import asyncpg
+import httpx
 import pytest
 from fastmcp import Client
 
@@ -32,6 +37,7 @@ from fleet_data.settings import Settings
 
 CLAIMS_KEY = "a-claims-key-for-tests-of-32-characters"
 EMPTY, SEEDED = "data_template_empty", "data_template_seeded"
+GMAIL = Path(__file__).parent / "emulate" / "gmail.py"
 
 
 def settings_for(admin_url: str, **more: Any) -> Settings:
@@ -202,3 +208,46 @@ def connect(settings: Settings) -> Connect:
             yield client
 
     return _connect
+
+
+@dataclass(frozen=True, slots=True)
+class Mailbox:
+    """One account at the emulated Gmail, and what was really sent from it."""
+
+    url: str
+    token: str
+    http: httpx.AsyncClient
+
+    async def fail(self, per_minute: int = 15_000, **faults: list[Any]) -> None:
+        """Let calls go wrong in turn: `fail(drafts_send=[429, None, "drop_after"])`."""
+        told = {name.replace("_", "."): list(each) for name, each in faults.items()}
+        body = {"faults": told, "per_minute": per_minute}
+        (await self.http.put("/emulator/faults", json=body)).raise_for_status()
+
+    async def sent(self) -> list[dict[str, str]]:
+        """Return the mails that left, in order."""
+        sent: list[dict[str, str]] = (await self.http.get("/emulator/sent")).json()["sent"]
+        return sent
+
+    async def drafts(self) -> int:
+        """Return how many drafts there are."""
+        return int((await self.http.get("/emulator/sent")).json()["drafts"])
+
+
+@pytest.fixture(scope="session")
+def gmail_url() -> Iterator[str]:
+    """The URL of the emulated Gmail."""
+    command = [sys.executable, str(GMAIL)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        yield process.stdout.readline().strip()
+        process.terminate()
+
+
+@pytest.fixture
+async def mailbox(gmail_url: str) -> AsyncGenerator[Mailbox]:
+    """An empty mailbox of this test's own."""
+    token = uuid4().hex
+    headers = {"Authorization": f"Bearer {token}"}
+    async with httpx.AsyncClient(base_url=gmail_url, headers=headers, verify=False) as http:
+        yield Mailbox(gmail_url, token, http)

@@ -1,0 +1,137 @@
+"""Gmail by drafts: a draft can be sent once, so a draft that is gone was sent.
+
+The id of the draft is recorded between making and sending it. A process that finds the id sends that draft again
+and learns from a 404 that it had been sent. One that finds none looks for a draft with our Message-ID: nothing was
+sent yet, because sending comes after recording. Costs and limits: developers.google.com/gmail/api/reference/quota.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from typing import Any
+
+import httpx
+
+from fleet_common.errors import (
+    InvalidInput,
+    NotConfigured,
+    PermissionDenied,
+    RateLimited,
+    Unavailable,
+    UpstreamFailed,
+)
+from fleet_common.http.retry import retry_after_s
+from fleet_data.claims import Caller
+from fleet_data.mail.compose import compose
+from fleet_data.mail.credentials import Credentials
+from fleet_data.mail.mailer import Route
+from fleet_data.mail.models import FoundMail, Mail, Outcome
+
+_ROOT = "/gmail/v1/users/me"
+_BUSY_S = 60.0  # quotas of Gmail are per minute
+# "Resolve errors": these reasons of a 403 mean "later"; every other one means "never".
+_LATER = {"rateLimitExceeded", "userRateLimitExceeded", "dailyLimitExceeded", "quotaExceeded"}
+_SHOWN = ("From", "To", "Subject", "Date")
+
+
+class GmailMailer:
+    """The mailbox that a caller's tenant connected."""
+
+    route: Route = "gmail"
+    resumes = True
+
+    def __init__(self, http: httpx.AsyncClient, credentials: Credentials, caller: Caller) -> None:
+        self._http = http
+        self._credentials = credentials
+        self._caller = caller
+
+    async def prepare(self, mail: Mail, *, again: bool) -> str:
+        """Return the id of a draft with this mail, the one of an earlier attempt if it left one.
+
+        Raises:
+            InvalidInput: the mail cannot be written, or Gmail does not take it.
+        """
+        if again and (found := await self._find_draft(mail.message_id)):
+            return found
+        raw = base64.urlsafe_b64encode(compose(mail)).decode()
+        reply = await self._ask("POST", "/drafts", json={"message": {"raw": raw}})
+        return str(_told(reply)["id"])
+
+    async def deliver(self, mail: Mail, ticket: str) -> Outcome:  # noqa: ARG002 - the draft has it all
+        """Send the draft; one that is gone was sent by an earlier attempt."""
+        try:
+            reply = await self._ask("POST", "/drafts/send", json={"id": ticket}, missing_ok=True)
+        except InvalidInput as exc:
+            return Outcome("bounced", exc.message)
+        if reply.status_code == 404:
+            return Outcome("sent", "its draft had been sent before")
+        return Outcome("sent")
+
+    async def discard(self, ticket: str) -> None:
+        """Delete the draft."""
+        await self._ask("DELETE", f"/drafts/{ticket}", missing_ok=True)
+
+    async def search(self, query: str, *, limit: int) -> Sequence[FoundMail]:
+        """Return the newest mails that Gmail finds; `query` is what one types into its search box."""
+        params = {"q": query, "maxResults": str(limit)}
+        listed = _told(await self._ask("GET", "/messages", params=params)).get("messages", [])
+        return [await self._read(str(each["id"])) for each in listed[:limit]]
+
+    async def _read(self, id_: str) -> FoundMail:
+        params = {"format": "metadata", "metadataHeaders": list(_SHOWN)}
+        message = _told(await self._ask("GET", f"/messages/{id_}", params=params))
+        headers = {
+            str(each["name"]).lower(): str(each["value"])
+            for each in message.get("payload", {}).get("headers", [])
+        }
+        sender, to, subject, date = (headers.get(name.lower(), "") for name in _SHOWN)
+        snippet = str(message.get("snippet", ""))
+        return FoundMail(id_, str(message["threadId"]), date, sender, to, subject, snippet)
+
+    async def _find_draft(self, message_id: str) -> str | None:
+        query = f"rfc822msgid:{message_id.strip('<>')}"
+        found = _told(await self._ask("GET", "/drafts", params={"q": query})).get("drafts", [])
+        return str(found[0]["id"]) if found else None
+
+    async def _ask(
+        self, method: str, path: str, *, missing_ok: bool = False, **more: Any
+    ) -> httpx.Response:
+        async with self._credentials.session("google", self._caller) as token:
+            reply = await self._http.request(
+                method, _ROOT + path, headers={"Authorization": f"Bearer {token}"}, **more
+            )
+        if reply.is_success or (missing_ok and reply.status_code == 404):
+            return reply
+        raise _failure(reply)
+
+
+def _told(reply: httpx.Response) -> dict[str, Any]:
+    try:
+        told: dict[str, Any] = reply.json()
+    except ValueError as exc:
+        raise UpstreamFailed("Gmail's answer is not JSON") from exc
+    return told
+
+
+def _failure(reply: httpx.Response) -> Exception:
+    """Return the error for a refusal; Gmail's own words stay out of it, they may quote the mail."""
+    status, wait_s = reply.status_code, retry_after_s(reply)
+    if status == 429 or (status == 403 and _reason(reply) in _LATER):
+        return RateLimited("Gmail's quota is used up for now", retry_after_s=wait_s or _BUSY_S)
+    if status == 401:
+        return NotConfigured(
+            "the Google account is not connected any more", hint="Connect it again"
+        )
+    if status == 403:
+        return PermissionDenied("the connected Google account may not do this")
+    if status >= 500:
+        return Unavailable("gmail", retry_after_s=wait_s)
+    return InvalidInput(f"Gmail refused the mail with {status}")
+
+
+def _reason(reply: httpx.Response) -> str:
+    try:
+        return str(reply.json()["error"]["errors"][0]["reason"])
+    except (ValueError, LookupError, TypeError):
+        return ""
