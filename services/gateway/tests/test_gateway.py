@@ -245,6 +245,27 @@ async def test_an_old_clients_headers_are_not_believed(fleet: Fleet) -> None:
     assert answer(response)["result"]["structuredContent"]["text"] == "x"
 
 
+@pytest.mark.parametrize("path", ["/mcp", "/data/mcp"])
+async def test_an_encoded_name_leads_to_its_tool(fleet: Fleet, path: str) -> None:
+    request = modern("tools/call", "crm_echo", arguments={"text": "x"})
+    request["headers"]["mcp-name"] = "=?base64?Y3JtX2VjaG8=?="
+    async with fleet.client() as http:
+        response = await http.post(path, **request)
+    assert answer(response)["result"]["structuredContent"]["text"] == "x"
+
+
+async def test_a_version_that_is_two_makes_no_header_believed(fleet: Fleet) -> None:
+    """The transport reads the first version and, as it is old, checks no header against the body."""
+    request = modern("tools/call", "crm_echo", arguments={})
+    headers = httpx.Headers(request["headers"])
+    twice = [("mcp-protocol-version", "2025-11-25"), *headers.multi_items()]
+    request["json"]["params"]["name"] = "fleet_whoami"
+    async with fleet.client() as http:
+        response = await http.post("/mcp", json=request["json"], headers=twice)
+    # The gateway answers that one itself.
+    assert answer(response)["result"]["structuredContent"]["credential"] == "key"
+
+
 async def test_the_callers_credential_never_reaches_a_service(
     tmp_path: Path, keypair: tuple[Path, Path], fleet: Fleet
 ) -> None:

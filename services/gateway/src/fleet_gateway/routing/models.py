@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from mcp.shared.inbound import decode_header_value
+
 from fleet_common.mcp.envelope import Envelope
 
 LISTS = {
@@ -19,16 +21,21 @@ TASKS = frozenset({"tasks/get", "tasks/update", "tasks/cancel"})
 
 
 def of_headers(headers: Iterable[tuple[bytes, bytes]]) -> Envelope | None:
-    """Return the envelope that a 2026-07-28 client put into its headers.
+    """Return the envelope that a 2026-07-28 client put into its headers, None when the body must say it.
 
     Only such a client's headers may be believed: the services check them against the body, whereas for an
-    older version an intermediary must not trust them (MCP 2026-07-28, "Standard headers").
+    older version an intermediary must not trust them (MCP 2026-07-28, "Standard headers"). Neither may headers that
+    come twice: whoever is behind could believe the other one.
     """
-    named = {name: value for name, value in headers if name.startswith(b"mcp-")}
+    found = [pair for pair in headers if pair[0].startswith(b"mcp-")]
+    named = dict(found)
     method = named.get(b"mcp-method")
     if method is None or named.get(b"mcp-protocol-version", b"") < b"2026-07-28":
         return None
-    return Envelope(method.decode("latin-1"), named.get(b"mcp-name", b"").decode("latin-1"))
+    if len(named) < len(found):
+        return None
+    name = decode_header_value(named.get(b"mcp-name", b"").decode("latin-1"))
+    return Envelope(method.decode("latin-1"), name or "")
 
 
 def of_body(message: Any) -> Envelope:
