@@ -12,11 +12,11 @@ from starlette.types import Message, Scope, Send
 
 from fleet_common.errors import FleetError
 from fleet_common.mcp.gate import error_response
+from fleet_gateway.routing.hops import HOP_BY_HOP, staying
 
-# RFC 9110 §7.6.1: these concern one connection only. The rest is set anew or concerns the gateway and the service.
-_NOT_RETURNED = frozenset(
+# These are set anew or concern the gateway and the service.
+_NOT_RETURNED = HOP_BY_HOP | frozenset(
     {
-        *(b"connection", b"keep-alive", b"transfer-encoding", b"upgrade", b"trailer"),
         *(b"www-authenticate", b"set-cookie", b"server", b"date", b"x-request-id", b"x-trace-id"),
     }
 )
@@ -38,13 +38,14 @@ class Answer:
 
     async def pass_on(self, response: aiohttp.ClientResponse) -> None:
         """Send status and headers with the first bytes of the body, and then the rest as it comes."""
+        left = staying(_NOT_RETURNED, response.raw_headers)
         head: Message = {
             "type": "http.response.start",
             "status": response.status,
             "headers": [
                 (name.lower(), value)
                 for name, value in response.raw_headers
-                if name.lower() not in _NOT_RETURNED
+                if name.lower() not in left
             ],
         }
         async for chunk in response.content.iter_any():

@@ -14,7 +14,7 @@ import asyncio
 import json
 import math
 import time
-from collections.abc import AsyncGenerator, Iterable, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeAlias, cast
@@ -38,17 +38,16 @@ from fleet_gateway.registry.models import Catalogue
 from fleet_gateway.routing.answer import Answer
 from fleet_gateway.routing.body import Body
 from fleet_gateway.routing.connections import Connections
+from fleet_gateway.routing.hops import HOP_BY_HOP, staying
 from fleet_gateway.routing.nesting import MARKER_HEADER, Nesting
 from fleet_gateway.routing.tokens import Tokens
 
 log = structlog.get_logger()
 
-# RFC 9110 §7.6.1: these concern one connection only. The rest carry credentials or are set anew; the length, too: one
-# that is not the body's own would make the next caller's request part of this one.
-_NOT_FORWARDED = frozenset(
+# These carry credentials or are set anew; the length, too: one that is not the body's own would make the next caller's
+# request part of this one.
+_NOT_FORWARDED = HOP_BY_HOP | frozenset(
     {
-        *(b"connection", b"keep-alive", b"proxy-authenticate", b"proxy-authorization"),
-        *(b"proxy-connection", b"te", b"trailer", b"transfer-encoding", b"upgrade"),
         *(b"host", b"authorization", b"x-api-key", b"cookie", b"origin", b"x-request-id"),
         b"content-length",
         *(TIMEOUT_HEADER.lower().encode(), MARKER_HEADER.encode()),
@@ -58,7 +57,7 @@ _SHED = (429, 503)
 _ENDPOINTS = 3  # at most so many are tried while nobody listens
 _GRACE_S = 1.0  # the service knows the deadline too, and its own answer says more than ours
 
-RawHeaders: TypeAlias = Iterable[tuple[bytes, bytes]]
+RawHeaders: TypeAlias = Sequence[tuple[bytes, bytes]]
 Reason = Literal["refused", "shed", "broken"]
 Outcome = Literal["good", "bad", "shed"]
 
@@ -435,10 +434,11 @@ class Forwarder:
 
 
 def _forwarded(headers: RawHeaders) -> CIMultiDict[str]:
+    left = staying(_NOT_FORWARDED, headers)
     return CIMultiDict(
         (name.decode("latin-1"), value.decode("latin-1"))
         for name, value in headers
-        if name not in _NOT_FORWARDED
+        if name not in left
     )
 
 
