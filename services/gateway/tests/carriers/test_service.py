@@ -23,16 +23,24 @@ async def owner() -> AsyncGenerator[Upstream]:
 
 
 @pytest.fixture
+async def twin() -> AsyncGenerator[Upstream]:
+    """The other endpoint of aiml."""
+    async with upstream_server() as upstream:
+        yield upstream
+
+
+@pytest.fixture
 async def http(
-    tmp_path: Path, keypair: tuple[Path, Path], keys: KeyFile, owner: Upstream
+    tmp_path: Path, keypair: tuple[Path, Path], keys: KeyFile, owner: Upstream, twin: Upstream
 ) -> AsyncGenerator[httpx.AsyncClient]:
     key = await asyncio.to_thread(keys.create, name="v", roles=["viewer"], tenant="demo")
-    for method_path in ("/mcp", "/readyz"):
-        owner.answer(method_path, status(404))
+    for each in (owner, twin):
+        for path in ("/mcp", "/readyz"):
+            each.answer(path, status(404))
     settings = Settings(
         keys_file=tmp_path / "keys.json",
         internal_private_key_file=keypair[0],
-        services=(f"data={owner.url}", f"aiml={owner.url}"),
+        services=(f"data={owner.url}", f"aiml={owner.url}", f"aiml={twin.url}"),
     )
     app = await asyncio.to_thread(create_gateway, SERVICE, settings)
     headers = {"authorization": f"Bearer {key.text}"}
@@ -64,12 +72,12 @@ async def test_a_carried_request_arrives_as_it_was_under_an_internal_token(
     + ["/v1/chat/completions"],
 )
 async def test_where_a_caller_is_needed_a_stranger_is_refused(
-    http: httpx.AsyncClient, owner: Upstream, path: str
+    http: httpx.AsyncClient, owner: Upstream, twin: Upstream, path: str
 ) -> None:
     owner.answer(path, status(200))
     response = await http.post(path, headers={"authorization": "Bearer none"})
     assert response.status_code == 401
-    assert path not in owner.calls
+    assert path not in {*owner.calls, *twin.calls}
 
 
 async def test_a_signed_link_needs_no_caller_and_learns_of_none(
@@ -88,3 +96,19 @@ async def test_only_what_reads_is_sent_again(http: httpx.AsyncClient, owner: Ups
     owner.answer("/uploads/9", reset, status(200))
     assert (await http.post("/uploads/9", content=b"x")).status_code == 503
     assert owner.calls["/uploads/9"] == 1
+
+
+async def test_what_writes_is_sent_once_though_its_owner_says_to_come_again(
+    http: httpx.AsyncClient, owner: Upstream, twin: Upstream
+) -> None:
+    busy = status(503, "half done", Retry_After="1")
+    for each in (owner, twin):
+        each.answer("/v1/chat/completions", busy)
+    for method in ("POST", "PUT", "DELETE"):
+        answer = await http.request(method, "/v1/chat/completions")
+        assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+    assert owner.calls["/v1/chat/completions"] + twin.calls["/v1/chat/completions"] == 3
+    owner.answer("/v1/models", status(200, "both"))
+    twin.answer("/v1/models", busy)
+    for _ in range(8):
+        assert (await http.get("/v1/models")).text == "both"

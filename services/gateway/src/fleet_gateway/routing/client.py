@@ -4,7 +4,8 @@ The caller's own credential stops here. When the client hangs up the connection 
 is how MCP cancels a call. A request is sent once more, to another endpoint, when that is safe:
 
 - nobody listened at the first one: always, for nothing was sent;
-- the first one shed it (503 or 429 with Retry-After): it was not run;
+- the first one shed it (503 or 429 with Retry-After): an MCP call was not run then. What is carried may have been, for
+  all that its owner says, and is treated as if the connection had broken;
 - the connection broke before the first byte of the answer: only a call that may run twice.
 """
 
@@ -331,7 +332,7 @@ class Forwarder:
             return len(call.tried) < _ENDPOINTS and call.pool.has_other(call.tried)
         if call.was_repeated or (reason == "shed" and not call.pool.has_other(call.tried)):
             return False
-        if reason == "broken" and not self._may_run_twice(call):
+        if not (reason == "shed" and call.target is None) and not self._may_run_twice(call):
             return False
         call.was_repeated = call.pool.budget.withdraw()
         return call.was_repeated
