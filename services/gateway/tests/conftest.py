@@ -24,7 +24,7 @@ from fleet_common.auth.keys import KeyFile
 from fleet_common.mcp import CurrentDeps, CurrentPrincipal, Runtime, Service
 from fleet_common.mcp.app import create_app
 from fleet_common.settings import ServiceSettings
-from fleet_common.testing import serving
+from fleet_common.testing import serving, wait_until
 from fleet_gateway.server import SERVICE, create_gateway
 from fleet_gateway.settings import Settings
 
@@ -129,6 +129,11 @@ class Fleet:
             base_url=self.url, headers={"authorization": f"Bearer {self.key}", **headers}
         )
 
+    async def is_ready(self) -> bool:
+        """Whether the gateway knows what every service offers."""
+        async with self.client() as http:
+            return (await http.get("/readyz")).status_code == 200
+
 
 @pytest.fixture
 def keypair(tmp_path: Path) -> tuple[Path, Path]:
@@ -202,4 +207,6 @@ async def fleet(
         )
         app = await asyncio.to_thread(create_gateway, SERVICE, config)
         url = await stack.enter_async_context(serving(app))
-        yield Fleet(url, key.text, sales.text, services, events, config)
+        running = Fleet(url, key.text, sales.text, services, events, config)
+        await wait_until(running.is_ready)
+        yield running
