@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -10,6 +10,7 @@ from typing import Any
 
 import anyio.to_thread
 from starlette.applications import Starlette
+from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from fleet_common.auth import Principal
@@ -33,7 +34,7 @@ from fleet_common.tasks.caller import TaskCaller, still_allowed
 from fleet_gateway import __version__
 from fleet_gateway.approvals.routes import ApprovalRoutes
 from fleet_gateway.balancing.service import Pool, PoolMetrics, PoolOptions
-from fleet_gateway.carriers.models import CARRIED
+from fleet_gateway.carriers.models import CARRIED, Carried
 from fleet_gateway.carriers.service import Carrier
 from fleet_gateway.carriers.service import asks as carried_asks
 from fleet_gateway.deps import Deps
@@ -175,7 +176,12 @@ def create_gateway(
         inner=InnerCalls(run.limits, run.audit),
     )
     credentials = open_credentials(settings, run)
-    doors = _doors(service.name, router, forwarder, credentials)
+    carriers = {
+        each: Carrier(each, forwarder, run.audit)
+        for each in CARRIED
+        if each.service in forwarder.pools
+    }
+    doors = _doors(service.name, router, forwarder, credentials, carriers)
     approving = ApprovalRoutes(
         run.approvals,
         run.policy,
@@ -193,11 +199,18 @@ def create_gateway(
         routes=[
             *approving.routes(),
             *WebhookRoutes(settings.webhook_owners(), forwarder).routes(),
+            *(Route(c.path, app) for c, app in carriers.items() if not c.needs_caller),
         ],
     )
 
 
-def _doors(name: str, router: Router, forwarder: Forwarder, credentials: Credentials) -> list[Door]:
+def _doors(
+    name: str,
+    router: Router,
+    forwarder: Forwarder,
+    credentials: Credentials,
+    carriers: Mapping[Carried, Carrier],
+) -> list[Door]:
     """Return the doors that hold slots; the first is `/mcp`, which knows every kind of credential."""
     behind: dict[str, tuple[ASGIApp, str]] = {
         "": (router, name),
@@ -210,14 +223,9 @@ def _doors(name: str, router: Router, forwarder: Forwarder, credentials: Credent
     ]
     everybody = doors[0].verifier
     carried = [
-        Door(
-            each.path,
-            everybody if each.needs_caller else None,
-            Carrier(each, forwarder),
-            asks=carried_asks,
-        )
-        for each in CARRIED
-        if each.service in forwarder.pools
+        Door(each.path, everybody, app, asks=carried_asks)
+        for each, app in carriers.items()
+        if each.needs_caller
     ]
     return [*doors, Door(API_PATH, everybody, RestDoor(router), asks=rest_asks), *carried]
 

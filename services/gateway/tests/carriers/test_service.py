@@ -9,8 +9,9 @@ import pytest
 
 from fleet_common.auth.internal import InternalVerifier
 from fleet_common.auth.keys import KeyFile
-from fleet_common.testing import serving
+from fleet_common.testing import serving, wait_until
 from fleet_common.testing.upstream import Upstream, reset, status, upstream_server
+from fleet_common.testing.wire import modern
 from fleet_gateway.carriers.models import CARRIED
 from fleet_gateway.server import SERVICE, create_gateway
 from fleet_gateway.settings import Settings
@@ -41,6 +42,7 @@ async def http(
         keys_file=tmp_path / "keys.json",
         internal_private_key_file=keypair[0],
         services=(f"data={owner.url}", f"aiml={owner.url}", f"aiml={twin.url}"),
+        slots=1,
     )
     app = await asyncio.to_thread(create_gateway, SERVICE, settings)
     headers = {"authorization": f"Bearer {key.text}"}
@@ -112,3 +114,30 @@ async def test_what_writes_is_sent_once_though_its_owner_says_to_come_again(
     twin.answer("/v1/models", busy)
     for _ in range(8):
         assert (await http.get("/v1/models")).text == "both"
+
+
+async def test_carried_requests_are_bounded_and_take_nothing_from_tools_and_probes(
+    http: httpx.AsyncClient, owner: Upstream
+) -> None:
+    owner.answer("/uploads/9", owner.never)
+    owner.answer("/exports/9", status(200, "rows"))
+    async with asyncio.TaskGroup() as group:
+        held = [group.create_task(http.put("/uploads/9", timeout=30)) for _ in range(31)]
+        held.append(group.create_task(http.post("/uploads/9", timeout=30)))
+
+        async def are_there() -> bool:
+            return owner.calls["/uploads/9"] == len(held)
+
+        await wait_until(are_there)
+        refused = await http.post("/uploads/9")
+        others = [
+            await http.post("/mcp", **modern("tools/call", "fleet_whoami", arguments={})),
+            await http.get("/livez"),
+            await http.get("/exports/9"),
+        ]
+        for each in held:
+            each.cancel()
+    assert (refused.status_code, refused.headers["retry-after"]) == (429, "5")
+    assert refused.json()["error"]["data"]["code"] == "rate_limited"
+    assert [each.status_code for each in others] == [200, 200, 200]
+    assert owner.calls["/uploads/9"] == len(held)

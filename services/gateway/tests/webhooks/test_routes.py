@@ -14,7 +14,8 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from fleet_common.settings import SettingsError
-from fleet_common.testing import serving
+from fleet_common.testing import serving, wait_until
+from fleet_common.testing.upstream import status, upstream_server
 from fleet_gateway.server import SERVICE, create_gateway
 from fleet_gateway.settings import Settings
 
@@ -124,3 +125,27 @@ async def test_only_post_is_served(http: httpx.AsyncClient) -> None:
 def test_an_owner_that_is_no_pair_stops_the_start(entry: str) -> None:
     with pytest.raises(SettingsError, match="WEBHOOKS"):
         Settings.read({"FLEET_GATEWAY_WEBHOOKS": entry})
+
+
+async def test_one_address_has_half_of_what_a_provider_may_send_at_once(
+    tmp_path: Path, keypair: tuple[Path, Path]
+) -> None:
+    async with upstream_server() as owner:
+        owner.answer("/webhooks/github", owner.never)
+        for path in ("/mcp", "/readyz"):
+            owner.answer(path, status(404))
+        async with gateway(tmp_path, keypair, owner.url) as http, asyncio.TaskGroup() as group:
+            held = [
+                group.create_task(http.post("/webhooks/github", content=BODY, timeout=30))
+                for _ in range(32)
+            ]
+
+            async def are_there() -> bool:
+                return owner.calls["/webhooks/github"] == len(held)
+
+            await wait_until(are_there)
+            refused = await http.post("/webhooks/github", content=BODY)
+            alive = await http.get("/livez")
+            owner.closing.set()
+    assert (refused.status_code, refused.headers["retry-after"]) == (429, "5")
+    assert alive.status_code == 200

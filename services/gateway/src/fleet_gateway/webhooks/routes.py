@@ -1,6 +1,7 @@
 """`POST /webhooks/{provider}`: the raw bytes go to the owning service, which alone can tell whether they are signed.
 
-No credential is asked for here, so the body's size, the time it may take, and how many there are at once are bounded.
+No credential is asked for here, so the body's size, the time it may take, and how many a provider, and one address in
+its name, may have at once are bounded.
 """
 
 from __future__ import annotations
@@ -13,9 +14,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from fleet_common.errors import DeadlineExceeded, FleetError, NotFound, Overloaded
+from fleet_common.errors import DeadlineExceeded, FleetError, NotFound
 from fleet_common.mcp.body import read_body
 from fleet_common.mcp.gate import error_response
+from fleet_gateway.carriers.share import Share, address_of
 from fleet_gateway.routing.client import Forwarder
 
 log = structlog.get_logger()
@@ -32,7 +34,7 @@ class WebhookRoutes:
     def __init__(self, owners: Mapping[str, str], forwarder: Forwarder) -> None:
         self._owners = {p: owner for p, owner in owners.items() if owner in forwarder.pools}
         self._forwarder = forwarder
-        self._carried = 0
+        self._shares = {provider: Share(_AT_ONCE) for provider in self._owners}
 
     def routes(self) -> list[Route]:
         """Return the route."""
@@ -50,20 +52,16 @@ class WebhookRoutes:
         owner = self._owners.get(provider)
         if owner is None:
             raise NotFound("webhook", "of this provider")
-        if self._carried >= _AT_ONCE:
-            raise Overloaded("too many deliveries at once", retry_after_s=5)
-        self._carried += 1
+        target = f"/webhooks/{provider}?{request.url.query}".removesuffix("?")
         try:
-            async with asyncio.timeout(_BODY_S):
-                body = await read_body(request.receive)
-            target = f"/webhooks/{provider}?{request.url.query}".removesuffix("?")
-            async with asyncio.timeout(_ANSWER_S):
-                status, headers, content = await self._forwarder.post(
-                    owner, target, request.headers.raw, body
-                )
+            with self._shares[provider].held(address_of(request.scope)):
+                async with asyncio.timeout(_BODY_S):
+                    body = await read_body(request.receive)
+                async with asyncio.timeout(_ANSWER_S):
+                    status, headers, content = await self._forwarder.post(
+                        owner, target, request.headers.raw, body
+                    )
         except TimeoutError:
             raise DeadlineExceeded("the delivery took too long") from None
-        finally:
-            self._carried -= 1
         kept = {name: headers[name] for name in _RETURNED if name in headers}
         return Response(content, status, kept)
