@@ -1,8 +1,12 @@
 from __future__ import annotations
 
+from contextlib import nullcontext
+from pathlib import Path
+
 import pytest
 
 from fleet_common.settings import SettingsError
+from fleet_gateway.server import SERVICE, create_gateway
 from fleet_gateway.settings import Settings
 
 NEEDED = {"FLEET_GATEWAY_INTERNAL_PRIVATE_KEY_FILE": "private.pem"}
@@ -40,3 +44,26 @@ def test_a_wrong_setting_stops_the_start_with_a_sentence(name: str, value: str, 
 def test_fallbacks_are_globs_and_services_in_order() -> None:
     settings = read(FALLBACKS="llm_*=aiml,*=data")
     assert settings.fallback_services() == (("llm_*", "aiml"), ("*", "data"))
+
+
+@pytest.mark.parametrize(
+    ("url", "is_taken"),
+    [
+        ("https://login.example/token", True),
+        ("http://127.0.0.1:9000/token", True),
+        ("http://localhost/token", True),
+        ("http://login.example/token", False),
+        ("http://127.0.0.1.login.example/token", False),
+        ("login.example/token", False),
+    ],
+)
+def test_a_client_secret_goes_nowhere_in_plain_text(
+    keypair: tuple[Path, Path], tmp_path: Path, url: str, is_taken: bool
+) -> None:
+    settings = read(
+        EXCHANGE_URL=url,
+        INTERNAL_PRIVATE_KEY_FILE=str(keypair[0]),
+        KEYS_FILE=str(tmp_path / "keys.json"),
+    )
+    with nullcontext() if is_taken else pytest.raises(SettingsError, match="EXCHANGE_URL"):
+        create_gateway(SERVICE, settings)

@@ -14,6 +14,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from fleet_common.auth import Principal
+from fleet_common.auth.configured import secure_url
 from fleet_common.auth.internal import InternalSigner
 from fleet_common.health import Check
 from fleet_common.mcp import Runtime, Service
@@ -121,7 +122,7 @@ def _tokens(settings: Settings, signer: InternalSigner) -> Tokens:
     if settings.exchange_url is None:
         return Minted(signer)
     options = ExchangeOptions(
-        url=settings.exchange_url,
+        url=secure_url(settings.exchange_url, "FLEET_GATEWAY_EXCHANGE_URL"),
         client_id=settings.exchange_client_id,
         client_secret=settings.exchange_client_secret.get_secret_value(),
         audience=settings.exchange_audience,

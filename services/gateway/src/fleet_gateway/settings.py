@@ -65,7 +65,8 @@ class Settings(ServiceSettings):
     )
     exchange_url: str | None = Field(
         None,
-        description="Token endpoint that exchanges tokens (RFC 8693) for services; without it the gateway mints them.",
+        description="Token endpoint that exchanges tokens (RFC 8693) for services, https or on loopback; without it "
+        "the gateway mints them.",
     )
     exchange_client_id: str = Field(
         "fleet-gateway", description="Client id of the gateway at the token endpoint."

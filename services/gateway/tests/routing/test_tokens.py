@@ -8,7 +8,7 @@ import secrets
 from collections.abc import AsyncGenerator
 from dataclasses import replace
 from typing import Any
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, unquote_plus
 
 import pytest
 from starlette.applications import Starlette
@@ -23,6 +23,7 @@ from fleet_common.testing import serving
 from fleet_common.testing.principals import viewer
 from fleet_gateway.routing.tokens import Exchanged, ExchangeOptions, Minted
 
+CLIENT = ("fleet:gateway", "s3 c%ret+ü")
 PRIVATE_PEM, PUBLIC_PEM = generate_keypair()
 SCOPE: dict[str, Any] = {
     "type": "http",
@@ -41,8 +42,10 @@ class AuthorizationServer:
         self.app = Starlette(routes=[Route("/token", self.token, methods=["POST"])])
 
     async def token(self, request: Request) -> JSONResponse:
-        basic = base64.b64encode(b"fleet-gateway:s3cret").decode()
-        if request.headers["authorization"] != f"Basic {basic}":
+        sent = request.headers["authorization"].removeprefix("Basic ")
+        # RFC 6749 §2.3.1: both parts are form-encoded.
+        parts = base64.b64decode(sent).decode().split(":")
+        if tuple(map(unquote_plus, parts)) != CLIENT:
             return JSONResponse({"error": "invalid_client"}, 401)
         form = {
             name: values[0] for name, values in parse_qs((await request.body()).decode()).items()
@@ -83,8 +86,8 @@ class Time:
 def exchanged(server: AuthorizationServer, time: Time | None = None, **changes: str) -> Exchanged:
     options = ExchangeOptions(
         url=server.url,
-        client_id="fleet-gateway",
-        client_secret="s3cret",
+        client_id=CLIENT[0],
+        client_secret=CLIENT[1],
         audience="https://mcp.example.com/{service}/mcp",
     )
     signer = InternalSigner(PRIVATE_PEM)

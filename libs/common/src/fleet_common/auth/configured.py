@@ -43,8 +43,8 @@ def oauth_config(settings: ServiceSettings) -> OAuthConfig | None:
             f"{prefix}PUBLIC_URL is not set: tokens of {prefix}OAUTH_ISSUER must name this service"
         )
     return OAuthConfig(
-        issuer=_secure(settings.oauth_issuer, f"{prefix}OAUTH_ISSUER"),
-        public_url=_secure(settings.public_url, f"{prefix}PUBLIC_URL").rstrip("/"),
+        issuer=secure_url(settings.oauth_issuer, f"{prefix}OAUTH_ISSUER"),
+        public_url=secure_url(settings.public_url, f"{prefix}PUBLIC_URL").rstrip("/"),
         jwks_url=_optional(settings.oauth_jwks_url, f"{prefix}OAUTH_JWKS_URL"),
         algorithms=_algorithms(settings.oauth_algorithms, f"{prefix}OAUTH_ALGORITHMS"),
         tenant_claim=settings.oauth_tenant_claim,
@@ -74,11 +74,15 @@ def _algorithms(chosen: Iterable[str], variable: str) -> tuple[str, ...]:
 
 
 def _optional(url: str | None, variable: str) -> str | None:
-    return None if url is None else _secure(url, variable)
+    return None if url is None else secure_url(url, variable)
 
 
-def _secure(url: str, variable: str) -> str:
-    """Return the URL unchanged: issuers and audiences are compared as text."""
+def secure_url(url: str, variable: str) -> str:
+    """Return the URL of something that gets secrets, unchanged: issuers and audiences are compared as text.
+
+    Raises:
+        SettingsError: it is neither https nor on this machine; the text names the variable.
+    """
     parts = urlsplit(url)
     if not parts.hostname or parts.query or parts.fragment:
         raise SettingsError(f"{variable} is not a URL of scheme, host and path")

@@ -15,6 +15,7 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
+from urllib.parse import quote
 
 import httpx
 from starlette.datastructures import Headers
@@ -85,6 +86,10 @@ class Exchanged:
         now: Callable[[], float] = time.time,
     ) -> None:
         self._options = options
+        # RFC 6749 §2.3.1: both are form-encoded before they become a Basic credential.
+        self._auth = httpx.BasicAuth(
+            quote(options.client_id, safe=""), quote(options.client_secret, safe="")
+        )
         self._signer = signer
         self._now = now
         self._kept: OrderedDict[bytes, tuple[float, str]] = OrderedDict()
@@ -139,7 +144,7 @@ class Exchanged:
             raise Unavailable("the gateway")
         response = await self._client.post(
             self._options.url,
-            auth=(self._options.client_id, self._options.client_secret),
+            auth=self._auth,
             data={
                 "grant_type": _GRANT,
                 "subject_token": subject,
