@@ -126,7 +126,9 @@ class Fleet:
 
     def client(self, **headers: str) -> httpx.AsyncClient:
         return httpx.AsyncClient(
-            base_url=self.url, headers={"authorization": f"Bearer {self.key}", **headers}
+            base_url=self.url,
+            headers={"authorization": f"Bearer {self.key}", **headers},
+            timeout=9,
         )
 
     async def is_ready(self) -> bool:

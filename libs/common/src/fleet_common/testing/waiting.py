@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 
-async def wait_until(holds: Callable[[], Awaitable[bool]], *, within_s: float = 5.0) -> None:
+async def wait_until(holds: Callable[[], Awaitable[bool]], *, within_s: float = 9.0) -> None:
     """Return as soon as `holds()` is true.
 
     Raises:
