@@ -1,6 +1,6 @@
 """UUID version 7: ids that sort by the time they were made (RFC 9562, section 5.7).
 
-Made here and not by PostgreSQL, because `uuidv7()` is there only from version 18 and the floor is 14.
+Made here and not by PostgreSQL, because `uuidv7()` is there only from version 18.
 """
 
 from __future__ import annotations

@@ -36,7 +36,8 @@ async def test_every_object_can_be_searched_and_read(
     assert len(page.rows) == 3
     ids = [row[page.columns.index("id")] for row in page.rows]
     found = await demo_crm.get(demo, name, ids)
-    assert found.page.columns == tuple(OBJECTS[name].fields)
+    named = tuple(column for column in found.page.columns if not column.startswith("x_"))
+    assert named == tuple(OBJECTS[name].fields)
     assert [row[0] for row in found.page.rows] == ids
 
 

@@ -9,8 +9,8 @@ from uuid import UUID
 
 from fleet_common.approvals import Plan
 from fleet_common.errors import NotFound
-from fleet_common.idempotency import KeyedCall, once
 from fleet_data.claims import Caller
+from fleet_data.crm.changing import Change
 from fleet_data.crm.models import ObjectDef, ObjectName, Scalar, Stored
 from fleet_data.crm.objects import OBJECTS
 from fleet_data.crm.transaction import Transaction
@@ -28,6 +28,7 @@ class Deletion:
     id: UUID
     if_version: int | None = None
     key: str | None = None
+    dry_run: bool = False
 
     @property
     def of(self) -> ObjectDef:
@@ -35,12 +36,10 @@ class Deletion:
         return OBJECTS[self.name].masking(self.caller.masks)
 
     @property
-    def keyed(self) -> KeyedCall | None:
-        """Return the call that the key names."""
-        if self.key is None:
-            return None
+    def change(self) -> Change:
+        """Return the change that the call is."""
         told = [self.name, self.id, self.if_version]
-        return KeyedCall.of(self.caller.tenant, self.caller.subject, _TOOL, self.key, told)
+        return Change(self.caller, _TOOL, told, self.key, self.dry_run)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,18 +49,16 @@ class Deleted:
     id: str
     version: int
     change_set_id: str
+    dry_run: bool = False
 
 
-async def plan_deletion(changes: Transaction, call: Deletion) -> Plan | None:
-    """Return what `call` would delete; None when it was answered before and will change nothing.
+async def plan_deletion(changes: Transaction, call: Deletion) -> Plan:
+    """Return what `call` would delete.
 
     Raises:
         NotFound: there is no such record.
         VersionConflict: it is at another version than the caller thinks.
-        KeyReused: the key was used with other arguments.
     """
-    if call.keyed and await changes.records.answered(call.keyed) is not None:
-        return None
     stored = await _found(changes, call, call.if_version)
     shown = {
         field.name: str(stored.values[field.name])
@@ -69,7 +66,7 @@ async def plan_deletion(changes: Transaction, call: Deletion) -> Plan | None:
         if field.listed and not field.masked and stored.values[field.name] is not None
     }
     return Plan(
-        summary=f"Delete the {call.name} {_label(call.of, stored.values) or stored.id}",
+        summary=f"Delete the {call.name} {label_of(call.of, stored.values) or stored.id}",
         details={"id": str(stored.id), "version": str(stored.version), **shown},
         object_version=str(stored.version),
     )
@@ -77,22 +74,16 @@ async def plan_deletion(changes: Transaction, call: Deletion) -> Plan | None:
 
 async def delete(
     changes: Transaction, call: Deletion, *, change_set: UUID, at_version: int | None
-) -> Deleted:
-    """Delete the record if it is at that version; None deletes it at any.
+) -> Any:
+    """Delete the record if it is at that version (None: at any) and return a `Deleted` as JSON.
 
     Raises:
         NotFound: there is no such record.
         VersionConflict: it is at another version.
-        KeyReused: the key was used with other arguments.
     """
-
-    async def change() -> Any:
-        stored = await _found(changes, call, at_version)
-        last = await changes.delete(call.of, stored.id)
-        return asdict(Deleted(str(stored.id), last, str(change_set)))
-
-    keyed = call.keyed
-    return Deleted(**(await once(changes.records, keyed, change) if keyed else await change()))
+    stored = await _found(changes, call, at_version)
+    last = await changes.delete(call.of, stored.id)
+    return asdict(Deleted(str(stored.id), last, str(change_set), call.dry_run))
 
 
 async def _found(changes: Transaction, call: Deletion, version: int | None) -> Stored:
@@ -105,7 +96,7 @@ async def _found(changes: Transaction, call: Deletion, version: int | None) -> S
     return stored
 
 
-def _label(of: ObjectDef, values: Mapping[str, Scalar]) -> str:
+def label_of(of: ObjectDef, values: Mapping[str, Scalar]) -> str:
     """Return what people call the record, in quotes; nothing where only a free text could say."""
     named = [f.name for f in of.writable if f.searched and not f.free_text and not f.masked]
     label = " ".join(str(values[name]) for name in named if values[name] is not None)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Literal
 from uuid import UUID
@@ -11,8 +11,9 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 
 from fleet_common.errors import InvalidInput, PermissionDenied
 
-ObjectName = Literal["contact", "company", "deal", "lead", "activity", "note", "task"]
+ObjectName = Literal["contact", "company", "deal", "lead", "activity", "note", "task", "property"]
 FieldKind = Literal[
+    "boolean",
     "text",
     "email",
     "domain",
@@ -42,6 +43,9 @@ Operator = Literal[
 Outcome = Literal["created", "updated", "unchanged", "error"]
 Scalar = str | int | float | bool | None
 
+CUSTOM = "x_"
+"""How the names of custom properties begin, so that no field of ours ever has one."""
+
 
 @dataclass(frozen=True, slots=True)
 class FieldDef:
@@ -58,6 +62,8 @@ class FieldDef:
         searched: `query` of crm_search looks into it.
         free_text: people outside wrote it, so it is fenced as untrusted in answers.
         masked: this caller may neither see its values nor learn them by searching, sorting or setting.
+        fixed: set when the record is made and never after.
+        custom: a property that the tenant added; its values are in `props`.
         choices: the allowed values of an enum.
         refers_to: the object an id belongs to.
         most: longest text, in characters.
@@ -73,6 +79,8 @@ class FieldDef:
     searched: bool = False
     free_text: bool = False
     masked: bool = False
+    fixed: bool = False
+    custom: bool = False
     choices: tuple[str, ...] = ()
     refers_to: ObjectName | Literal["user"] | None = None
     most: int = 300
@@ -87,6 +95,7 @@ class ObjectDef:
         table: name of the view in schema crm and of the table in schema store.
         about: one line for a model.
         match_on: fields, besides id, that find an existing record.
+        is_extensible: tenants may add properties.
     """
 
     name: ObjectName
@@ -94,6 +103,7 @@ class ObjectDef:
     about: str
     fields: Mapping[str, FieldDef]
     match_on: tuple[str, ...] = ()
+    is_extensible: bool = True
 
     def field(self, name: str) -> FieldDef:
         """Return a field by name.
@@ -127,6 +137,10 @@ class ObjectDef:
         hidden = [n for n in self.fields if n in names or f"{self.name}.{n}" in names]
         masked = {n: replace(self.fields[n], masked=True, searched=False) for n in hidden}
         return replace(self, fields={**self.fields, **masked}) if masked else self
+
+    def extended(self, fields: Sequence[FieldDef]) -> ObjectDef:
+        """Return the object with a tenant's own fields."""
+        return replace(self, fields={**self.fields, **{f.name: f for f in fields}})
 
     @property
     def writable(self) -> tuple[FieldDef, ...]:
@@ -166,6 +180,20 @@ class Not(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
     negated: Filter = Field(alias="not")
+
+
+def names_in(node: Filter | None) -> Iterator[str]:
+    """Yield the names of the fields that a filter is about."""
+    match node:
+        case Where():
+            yield node.field
+        case Not():
+            yield from names_in(node.negated)
+        case All() | AnyOf():
+            for child in node.all if isinstance(node, All) else node.any:
+                yield from names_in(child)
+        case None:
+            return
 
 
 def _kind(node: Any) -> str:
@@ -218,11 +246,12 @@ class Search:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Rows in the order of `columns`."""
+    """Rows in the order of `columns`; `free_text` are the columns that people outside wrote."""
 
     columns: tuple[str, ...]
     rows: Sequence[Sequence[Any]]
     next_cursor: str | None = None
+    free_text: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,7 +41,9 @@ def _object(
     name: ObjectName, table: str, about: str, *fields: FieldDef, match_on: tuple[str, ...] = ()
 ) -> ObjectDef:
     every = (_ID, *fields, *_SYSTEM)
-    return ObjectDef(name, table, about, {f.name: f for f in every}, match_on)
+    return ObjectDef(
+        name, table, about, {f.name: f for f in every}, match_on, is_extensible=name != "property"
+    )
 
 
 OBJECTS: dict[str, ObjectDef] = {
@@ -197,6 +199,45 @@ OBJECTS: dict[str, ObjectDef] = {
                 choices=("low", "normal", "high"),
             ),
             *_LINKS,
+        ),
+        _object(
+            "property",
+            "properties",
+            "A field that you add to an object.",
+            FieldDef(
+                "object",
+                "enum",
+                "Object that gets the field.",
+                required=True,
+                fixed=True,
+                listed=True,
+                choices=("company", "contact", "lead", "deal", "activity", "note", "task"),
+            ),
+            FieldDef(
+                "name",
+                about="Name of the field: x_ and then letters, digits and _.",
+                required=True,
+                fixed=True,
+                listed=True,
+                searched=True,
+                most=42,
+            ),
+            FieldDef(
+                "kind",
+                "enum",
+                "What its values look like.",
+                default="text",
+                fixed=True,
+                listed=True,
+                choices=(
+                    *("text", "number", "integer", "boolean", "date", "timestamp", "enum"),
+                    *("email", "phone", "url"),
+                ),
+            ),
+            FieldDef(
+                "choices", about="Values of an enum, comma-separated.", listed=True, most=4000
+            ),
+            FieldDef("about", about="One line for whoever fills it in.", listed=True),
         ),
     )
 }

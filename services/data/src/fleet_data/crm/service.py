@@ -10,8 +10,8 @@ from uuid import UUID
 
 from fleet_common.approvals import Plan
 from fleet_common.errors import InvalidInput, PermissionDenied
-from fleet_common.idempotency import KeyedCall, once
 from fleet_data.claims import Caller
+from fleet_data.crm.changing import Change, ChangeSet, changed, planned
 from fleet_data.crm.cursor import CursorSigner
 from fleet_data.crm.deletion import Deleted, Deletion, delete, plan_deletion
 from fleet_data.crm.models import (
@@ -24,11 +24,12 @@ from fleet_data.crm.models import (
     Position,
     Search,
     Upserted,
+    names_in,
 )
 from fleet_data.crm.objects import OBJECTS
+from fleet_data.crm.properties import Definition, is_custom
 from fleet_data.crm.transaction import Transaction
-from fleet_data.crm.upsert import Upsert, restored, told, upsert
-from fleet_data.ids import uuid7
+from fleet_data.crm.upsert import Upsert, restored, upsert
 
 _UPSERT = "crm_upsert"
 _RELEVANCE = "relevance"
@@ -51,8 +52,11 @@ class Store(Protocol):
     async def stages(self, caller: Caller) -> list[dict[str, Any]]:
         """Return the stages of every pipeline, in order."""
 
+    async def properties(self, caller: Caller, name: str) -> Sequence[Definition]:
+        """Return the custom properties of an object."""
+
     def changing(
-        self, caller: Caller, *, change_set: UUID, keep: bool
+        self, caller: Caller, *, change_set: ChangeSet, keep: bool
     ) -> AbstractAsyncContextManager[Transaction]:
         """Yield a transaction that is kept when `keep` is true and nothing is raised."""
 
@@ -92,7 +96,8 @@ class Crm:
             InvalidInput: a name or value is wrong, or the cursor belongs to another question.
             PermissionDenied: a condition, the sort field or all that `query` looks into is masked.
         """
-        of = OBJECTS[name].masking(caller.masks)
+        named = (*(fields or ()), *names_in(where), (sort or "").removeprefix("-"))
+        of = await self._object(caller, name, extended=is_custom(named))
         chosen = _chosen(of, fields)
         if query and not any(field.searched for field in of.fields.values()):
             raise PermissionDenied(
@@ -110,7 +115,7 @@ class Crm:
         )
         rows, end = await self._store.search(caller, search)
         following = self._cursors.write(end, question=question) if end else None
-        return Page(tuple(field.name for field in chosen), _shown(chosen, rows), following)
+        return _page(chosen, rows, following)
 
     async def get(
         self,
@@ -121,13 +126,12 @@ class Crm:
         fields: Sequence[str] | None = None,
     ) -> Found:
         """Return records in the order of `ids`, and the ids that are not there."""
-        of = OBJECTS[name].masking(caller.masks)
+        of = await self._object(caller, name, extended=not fields or is_custom(fields))
         chosen = _chosen(of, fields) if fields else tuple(of.fields.values())
         by_id = await self._store.get(caller, of, chosen, ids)
         wanted = list(dict.fromkeys(str(id_) for id_ in ids))
         rows = [by_id[id_] for id_ in wanted if id_ in by_id]
-        page = Page(tuple(field.name for field in chosen), _shown(chosen, rows))
-        return Found(page, [id_ for id_ in wanted if id_ not in by_id])
+        return Found(_page(chosen, rows), [id_ for id_ in wanted if id_ not in by_id])
 
     async def upsert(
         self,
@@ -164,19 +168,14 @@ class Crm:
                 hint=f"Use {', '.join(('id', *of.match_on))}",
             )
         of.usable(match_on)
-        call = Upsert(of, records, match_on, if_version, dry_run=dry_run, change_set=uuid7())
-        keep = not dry_run
-        async with self._store.changing(caller, change_set=call.change_set, keep=keep) as changes:
-            if idempotency_key is None or dry_run:
-                return await upsert(changes, call)
-            keyed = KeyedCall.of(
-                caller.tenant, caller.subject, _UPSERT, idempotency_key, told(call)
-            )
+        told = [name, list(records), match_on, if_version]
+        change = Change(caller, _UPSERT, told, idempotency_key, dry_run)
+        call = Upsert(of, records, match_on, if_version, dry_run, change.id, caller.masks)
 
-            async def change() -> Any:
-                return (await upsert(changes, call)).to_json()
+        async def make(changes: Transaction) -> Any:
+            return (await upsert(changes, call)).to_json()
 
-            return restored(await once(changes.records, keyed, change))
+        return restored(await changed(self._store, change, make), dry_run=dry_run)
 
     async def plan_deletion(self, call: Deletion) -> Plan | None:
         """Return what `delete` would do; None when the call was answered before and will change nothing.
@@ -186,8 +185,10 @@ class Crm:
             VersionConflict: it is at another version than the caller thinks.
             KeyReused: the key was used with other arguments.
         """
-        async with self._store.changing(call.caller, change_set=uuid7(), keep=False) as changes:
-            return await plan_deletion(changes, call)
+        plan: Plan | None = await planned(
+            self._store, call.change, lambda changes: plan_deletion(changes, call)
+        )
+        return plan
 
     async def delete(self, call: Deletion, *, planned_version: int | None = None) -> Deleted:
         """Delete a record softly, at `planned_version`, else at the one the caller named, else at any.
@@ -197,10 +198,13 @@ class Crm:
             VersionConflict: it is at another version.
             KeyReused: the key was used with other arguments.
         """
-        change_set = uuid7()
+        change = call.change
         at = call.if_version if planned_version is None else planned_version
-        async with self._store.changing(call.caller, change_set=change_set, keep=True) as changes:
-            return await delete(changes, call, change_set=change_set, at_version=at)
+
+        async def make(changes: Transaction) -> Any:
+            return await delete(changes, call, change_set=change.id, at_version=at)
+
+        return Deleted(**await changed(self._store, change, make))
 
     async def describe(self, caller: Caller, name: str) -> dict[str, Any]:
         """Return what a model must know to work with an object: fields, choices and, for deals, the stages.
@@ -208,10 +212,9 @@ class Crm:
         Raises:
             InvalidInput: there is no such object; the text lists those there are.
         """
-        of = OBJECTS.get(name)
-        if of is None:
+        if name not in OBJECTS:
             raise InvalidInput(f"no object {name[:60]!r}", hint=f"Objects: {', '.join(OBJECTS)}")
-        of = of.masking(caller.masks)
+        of = await self._object(caller, name, extended=True)
         schema = {
             "object": of.name,
             "about": of.about,
@@ -222,6 +225,21 @@ class Crm:
         if name == "deal":
             schema["stages"] = await self._store.stages(caller)
         return schema
+
+    async def _object(self, caller: Caller, name: str, *, extended: bool) -> ObjectDef:
+        """Return an object as the caller has it, with the tenant's own fields where they are needed."""
+        of = OBJECTS[name]
+        if extended and of.is_extensible:
+            own = await self._store.properties(caller, name)
+            of = of.extended([definition.field for definition in own])
+        return of.masking(caller.masks)
+
+
+def _page(
+    fields: Sequence[FieldDef], rows: Sequence[tuple[Any, ...]], next_cursor: str | None = None
+) -> Page:
+    free = frozenset(field.name for field in fields if field.free_text)
+    return Page(tuple(field.name for field in fields), _shown(fields, rows), next_cursor, free)
 
 
 def _chosen(of: ObjectDef, names: Sequence[str] | None) -> tuple[FieldDef, ...]:

@@ -12,14 +12,13 @@ from mcp_types import ToolAnnotations
 from pydantic import BaseModel, Field, WithJsonSchema
 
 from fleet_common.approvals import Plan, needs_approval
-from fleet_common.errors import InvalidInput
+from fleet_common.errors import InvalidInput, PermissionDenied
 from fleet_common.mcp import TABLE_SCHEMA, CurrentGrant, CurrentPlan, fence, table, touches
 from fleet_common.mcp.params import Cursor, DryRun, Fields, IdempotencyKey, Limit
 from fleet_common.policy import Grant
 from fleet_data.claims import Caller
 from fleet_data.crm.deletion import Deleted, Deletion
 from fleet_data.crm.models import Filter, ObjectName, Operator, Page, Upserted
-from fleet_data.crm.objects import OBJECTS
 from fleet_data.crm.service import Crm
 from fleet_data.deps import Deps, get_caller, get_crm
 
@@ -94,7 +93,7 @@ async def crm_search(  # noqa: PLR0917 - parameters of a tool are named
     more = page.next_cursor is not None
     return table(
         page.columns,
-        _fenced(object, page, at_most=_SEARCH_CHARS),
+        _fenced(page, at_most=_SEARCH_CHARS),
         truncated=more,
         next_cursor=page.next_cursor,
     )
@@ -125,7 +124,7 @@ async def crm_get(  # noqa: PLR0917 - parameters of a tool are named
     found = await crm.get(caller, object, ids, fields=fields)
     return table(
         found.page.columns,
-        _fenced(object, found.page, at_most=None),
+        _fenced(found.page, at_most=None),
         extra={"missing_ids": list(found.missing_ids)},
     )
 
@@ -162,6 +161,7 @@ async def crm_upsert(  # noqa: PLR0917 - parameters of a tool are named
     ] = None,
     dry_run: DryRun = False,
     idempotency_key: IdempotencyKey = None,
+    grant: Grant = CurrentGrant(),
     caller: Caller = Depends(get_caller),
     crm: Crm = Depends(get_crm),
 ) -> ToolResult:
@@ -170,6 +170,7 @@ async def crm_upsert(  # noqa: PLR0917 - parameters of a tool are named
     Each row gets its own outcome: created, updated, unchanged or error. Rows without an error are kept even when
     others fail. Use `dry_run` to see the differences first, and an `idempotency_key` so that a retry changes nothing.
     """
+    _may_define(object, grant)
     result = await crm.upsert(
         caller,
         object,
@@ -188,11 +189,14 @@ class DeletionArguments(BaseModel):
     object: ObjectName
     id: UUID
     if_version: int | None = None
+    dry_run: bool = False
     idempotency_key: str | None = None
 
 
 async def plan_crm_delete(arguments: DeletionArguments, grant: Grant, deps: Deps) -> Plan | None:
     """Return which record would be deleted, for whoever is asked to approve it."""
+    if arguments.dry_run:
+        return None
     call = Deletion(
         get_caller(grant),
         arguments.object,
@@ -216,8 +220,10 @@ async def crm_delete(  # noqa: PLR0917 - parameters of a tool are named
     if_version: Annotated[
         int | None, Field(ge=1, description="Delete only at this version of the record.")
     ] = None,
+    dry_run: DryRun = False,
     idempotency_key: IdempotencyKey = None,
     plan: Plan | None = CurrentPlan(),
+    grant: Grant = CurrentGrant(),
     caller: Caller = Depends(get_caller),
     crm: Crm = Depends(get_crm),
 ) -> Deleted:
@@ -226,12 +232,23 @@ async def crm_delete(  # noqa: PLR0917 - parameters of a tool are named
     Nothing that points at the record is deleted with it. It can be undone for as long as the change log is kept. Read
     the record before, and pass its `version` as `if_version`.
     """
-    call = Deletion(caller, object, id, if_version, idempotency_key)
+    _may_define(object, grant)
+    call = Deletion(caller, object, id, if_version, idempotency_key, dry_run)
     planned = int(plan.object_version) if plan and plan.object_version else None
     return await crm.delete(call, planned_version=planned)
 
 
 TOOLS = (crm_search, crm_get, crm_upsert, crm_delete)
+
+
+def _may_define(name: str, grant: Grant) -> None:
+    """Raise unless the caller may change what everybody's records consist of.
+
+    Raises:
+        PermissionDenied: custom properties are for administrators.
+    """
+    if name == "property" and "data:admin" not in grant.scopes:
+        raise PermissionDenied("properties are defined by roles with the scope data:admin")
 
 
 def _outcomes(result: Upserted) -> ToolResult:
@@ -245,10 +262,9 @@ def _outcomes(result: Upserted) -> ToolResult:
     return table(columns, rows, extra=facts)
 
 
-def _fenced(name: str, page: Page, *, at_most: int | None) -> Sequence[Sequence[Any]]:
+def _fenced(page: Page, *, at_most: int | None) -> Sequence[Sequence[Any]]:
     """Return the rows with free text marked as untrusted, and cut where `at_most` says so."""
-    fields = OBJECTS[name].fields
-    free = [index for index, column in enumerate(page.columns) if fields[column].free_text]
+    free = [index for index, column in enumerate(page.columns) if column in page.free_text]
     if not free:
         return page.rows
     rows = [list(row) for row in page.rows]

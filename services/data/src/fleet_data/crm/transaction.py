@@ -9,6 +9,7 @@ from uuid import UUID
 
 from fleet_common.idempotency import Records
 from fleet_data.crm.models import FieldDef, ObjectDef, Stored, Write
+from fleet_data.crm.properties import Definition
 
 
 class Transaction(Protocol):
@@ -18,16 +19,16 @@ class Transaction(Protocol):
     def records(self) -> Records:
         """Return where idempotency keys are kept."""
 
+    async def properties(self, name: str) -> Sequence[Definition]:
+        """Return the custom properties of an object."""
+
     async def load(
         self, of: ObjectDef, field: FieldDef, values: Sequence[str]
     ) -> Mapping[str, Stored]:
         """Return and lock the live records whose field is among `values`, by that value."""
 
-    async def insert(self, of: ObjectDef, writes: Sequence[Write]) -> Mapping[UUID, int]:
-        """Insert records and return their versions by id."""
-
-    async def update(self, of: ObjectDef, writes: Sequence[Write]) -> Mapping[UUID, int]:
-        """Update records and return their new versions by id."""
+    async def write(self, of: ObjectDef, writes: Sequence[Write]) -> Mapping[UUID, int]:
+        """Insert and update records and return their new versions by id."""
 
     async def delete(self, of: ObjectDef, id_: UUID) -> int:
         """Delete a record that `load` returned, softly, and return its last version."""

@@ -1,14 +1,14 @@
 """Writing many records in one transaction, each with its own outcome.
 
-All records are checked, matched and compared first; then one INSERT and one UPDATE write them, each under a
-savepoint. When one of those fails, its records are halved until those that are to blame stand alone.
+All records are checked, matched and compared first; then one MERGE writes them, under a savepoint. When it fails,
+its records are halved until those that are to blame stand alone.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID
 
@@ -23,14 +23,13 @@ from fleet_data.crm.models import (
     Upserted,
     Write,
 )
+from fleet_data.crm.properties import check_definition, is_custom
 from fleet_data.crm.transaction import Transaction
 from fleet_data.crm.values import new_record, parse_draft
 from fleet_data.errors import VersionConflict
 from fleet_data.ids import uuid7
 
 _ROW_ERRORS = (InvalidInput, NotFound, AlreadyExists, Conflict)
-
-Writer = Callable[[ObjectDef, Sequence[Write]], Awaitable[Mapping[UUID, int]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +42,7 @@ class Upsert:
     if_version: int | None
     dry_run: bool
     change_set: UUID
+    masks: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,13 +56,12 @@ class _Change:
 
 async def upsert(changes: Transaction, call: Upsert) -> Upserted:
     """Write the records of `call` and return what became of each, in their order."""
+    call = replace(call, of=await _with_properties(changes, call))
     outcomes: dict[int, RowOutcome] = {}
     drafts = _drafts(call, outcomes)
     found = await _matches(changes, call.of, drafts)
     planned = _plan(call.of, drafts, found, outcomes)
-    for outcome, write in (("created", changes.insert), ("updated", changes.update)):
-        due = [change for change in planned if change.outcome == outcome]
-        await _write(changes, call, due, write, outcomes)
+    await _write(changes, call, planned, outcomes)
     rows = [outcomes[index] for index in range(len(call.records))]
     counts = Counter(row.outcome for row in rows)
     changed = counts["created"] + counts["updated"] > 0
@@ -74,18 +73,22 @@ async def upsert(changes: Transaction, call: Upsert) -> Upserted:
     )
 
 
-def told(call: Upsert) -> list[Any]:
-    """Return what makes a call this change and no other."""
-    return [call.of.name, list(call.records), call.match_on, call.if_version]
-
-
-def restored(answer: Mapping[str, Any]) -> Upserted:
+def restored(answer: Mapping[str, Any], *, dry_run: bool = False) -> Upserted:
     """Return an answer as it was recorded by `Upserted.to_json`."""
     return Upserted(
         rows=[RowOutcome(*row) for row in answer["rows"]],
         change_set_id=answer["change_set_id"],
         counts=answer["counts"],
+        dry_run=dry_run,
     )
+
+
+async def _with_properties(changes: Transaction, call: Upsert) -> ObjectDef:
+    """Return the object with the tenant's own fields, when a record names one."""
+    if not any(map(is_custom, call.records)):
+        return call.of
+    own = await changes.properties(call.of.name)
+    return call.of.extended([d.field for d in own]).masking(call.masks)
 
 
 def _drafts(call: Upsert, outcomes: dict[int, RowOutcome]) -> list[Draft]:
@@ -129,7 +132,7 @@ def _plan(
     for draft in drafts:
         stored = found.get(draft.match) if draft.match else None
         try:
-            change = _created(of, draft) if stored is None else _updated(draft, stored)
+            change = _created(of, draft) if stored is None else _updated(of, draft, stored)
         except _ROW_ERRORS as exc:
             outcomes[draft.index] = _failed(draft.index, exc, stored)
             continue
@@ -147,19 +150,25 @@ def _created(of: ObjectDef, draft: Draft) -> _Change:
     if draft.match is not None and draft.match[0] == "id":
         raise NotFound(of.name, draft.match[1])
     values = new_record(of, draft.values)
+    if of.name == "property":
+        check_definition(values)
     diff = {name: [None, value] for name, value in values.items() if value is not None}
     return _Change(Write(draft.index, uuid7(), values), "created", diff)
 
 
-def _updated(draft: Draft, stored: Stored) -> _Change:
+def _updated(of: ObjectDef, draft: Draft, stored: Stored) -> _Change:
     if draft.version is not None and draft.version != stored.version:
         raise VersionConflict(expected=draft.version, found=stored.version)
     diff = {
-        name: [stored.values[name], value]
+        name: [stored.values.get(name), value]
         for name, value in draft.values.items()
-        if stored.values[name] != value
+        if stored.values.get(name) != value
     }
+    if fixed := [name for name in diff if of.fields[name].fixed]:
+        raise InvalidInput(f"{', '.join(fixed)} of a {of.name} cannot change")
     merged = {**stored.values, **draft.values}
+    if of.name == "property":
+        check_definition(merged)
     return _Change(Write(draft.index, stored.id, merged), "updated", diff)
 
 
@@ -167,7 +176,6 @@ async def _write(
     changes: Transaction,
     call: Upsert,
     due: Sequence[_Change],
-    write: Writer,
     outcomes: dict[int, RowOutcome],
 ) -> None:
     """Write all of `due` at once; when that fails and there is more than one, each half by itself."""
@@ -175,15 +183,15 @@ async def _write(
         return
     try:
         async with changes.attempt():
-            versions = await write(call.of, [change.write for change in due])
+            versions = await changes.write(call.of, [change.write for change in due])
     except _ROW_ERRORS as exc:
         if len(due) == 1:
             outcomes[due[0].write.index] = _failed(due[0].write.index, exc)
             return
         # Halving finds one bad record among 500 in nine steps instead of 500 statements.
         middle = len(due) // 2
-        await _write(changes, call, due[:middle], write, outcomes)
-        await _write(changes, call, due[middle:], write, outcomes)
+        await _write(changes, call, due[:middle], outcomes)
+        await _write(changes, call, due[middle:], outcomes)
         return
     for change in due:
         outcomes[change.write.index] = _done(call, change, versions[change.write.id])

@@ -140,7 +140,14 @@ def _id(_: FieldDef, value: Any) -> str:
     return str(UUID(str(value)))
 
 
+def _boolean(_: FieldDef, value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise TypeError
+    return value
+
+
 _PARSERS: dict[FieldKind, Callable[[FieldDef, Any], Scalar]] = {
+    "boolean": _boolean,
     "text": _text,
     "email": _matching(_EMAIL, lower=True),
     "domain": _matching(_DOMAIN, lower=True),
@@ -154,6 +161,7 @@ _PARSERS: dict[FieldKind, Callable[[FieldDef, Any], Scalar]] = {
     "id": _id,
 }
 _WANTED: dict[FieldKind, str] = {
+    "boolean": "true or false expected",
     "text": "text expected",
     "email": "a mail address expected, such as ada@example.com",
     "domain": "a domain expected, such as example.com",

@@ -6,6 +6,7 @@ and nothing happens before the record it is about was made.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -50,6 +51,7 @@ def generate(sizes: Sizes = Sizes(), *, as_of: datetime = AS_OF) -> list[Rows]:
         DEFAULT_PIPELINE,
         DEFAULT_STAGES,
         Rows.of("users", users),
+        Rows.of("properties", _properties(chance)),
         Rows.of("companies", companies),
         Rows.of("contacts", contacts),
         Rows.of("leads", leads),
@@ -58,6 +60,21 @@ def generate(sizes: Sizes = Sizes(), *, as_of: datetime = AS_OF) -> list[Rows]:
         Rows.of("activities", activities(chance, subjects)),
         Rows.of("notes", notes(chance, subjects)),
         Rows.of("tasks", tasks(chance, subjects)),
+    ]
+
+
+def _properties(chance: Chance) -> list[Record]:
+    """Return the fields that this tenant added to the CRM's own."""
+    born = chance.as_of - timedelta(days=899)
+    named = (
+        ("company", "x_tier", "enum", "gold, silver, bronze", "How closely we look after it."),
+        ("contact", "x_language", "text", None, "Language for letters."),
+        ("deal", "x_competitor", "text", None, "Who else is in the race."),
+    )
+    keys = ("object", "name", "kind", "choices", "about")
+    return [
+        {"id": chance.id(born), **dict(zip(keys, values, strict=True)), **made(born)}
+        for values in named
     ]
 
 
@@ -105,8 +122,13 @@ def _company(chance: Chance, name: str, domain: str, owner: UUID) -> Record:
         "phone": chance.phone(),
         "owner_id": owner,
         "description": chance.slogan(),
+        "props": json.dumps({"x_tier": _tier(employees)}),
         **made(born),
     }
+
+
+def _tier(employees: int) -> str:
+    return "gold" if employees > 400 else "silver" if employees > 100 else "bronze"
 
 
 def _contacts(chance: Chance, count: int, companies: Sequence[Record]) -> list[Record]:

@@ -21,6 +21,7 @@ from fleet_data.crm.models import (
 )
 
 _TYPES: dict[FieldKind, str] = {
+    "boolean": "boolean",
     "integer": "integer",
     "number": "numeric",
     "date": "date",
@@ -37,6 +38,7 @@ _COMPARISONS: dict[Operator, str] = {
 }
 _LIKE = 0.45  # word_similarity above which a misspelt word still counts as found
 _MOST_CONDITIONS = 50
+_NEVER_NULL = frozenset({"created_at", "updated_at", "version"})
 
 ParseValue = Callable[[FieldDef, Any], Any]
 
@@ -59,13 +61,16 @@ def sql_type(field: FieldDef) -> str:
 
 
 def columns(fields: Sequence[FieldDef]) -> str:
-    """Return a select list."""
-    return ", ".join(field.name for field in fields)
+    """Return a select list, each value under the name of its field."""
+    return ", ".join(
+        f"props -> '{field.name}' AS {field.name}" if field.custom else field.name
+        for field in fields
+    )
 
 
-def recordset(fields: Sequence[FieldDef]) -> str:
-    """Return the column definitions for jsonb_to_recordset."""
-    return ", ".join(["id uuid", *(f"{field.name} {sql_type(field)}" for field in fields)])
+def value_of(field: FieldDef) -> str:
+    """Return the expression for a field's value, in the field's own type."""
+    return f"(props ->> '{field.name}')::{sql_type(field)}" if field.custom else field.name
 
 
 def search_sql(search: Search, parse: ParseValue) -> tuple[str, list[Any]]:
@@ -77,7 +82,7 @@ def search_sql(search: Search, parse: ParseValue) -> tuple[str, list[Any]]:
         conditions.append(f"{score} > {_LIKE}")
     if search.where is not None:
         conditions.append(_Compiler(search.of, args, parse).compile(search.where))
-    by = score if search.order.field is None else search.order.field.name
+    by = score if search.order.field is None else value_of(search.order.field)
     if search.after is not None:
         conditions.append(_after(search, by, search.after, args))
     direction = "DESC" if search.order.descending else "ASC"
@@ -90,15 +95,19 @@ def search_sql(search: Search, parse: ParseValue) -> tuple[str, list[Any]]:
 
 
 def _order_by(by: str, direction: str) -> str:
-    """Return the order: NULLs last, ties by id. The id alone is never NULL and then the key's index serves."""
-    return f"id {direction}" if by == "id" else f"{by} {direction} NULLS LAST, id {direction}"
+    """Return the order: NULLs last, ties by id. Where there is no NULL, an index of the column serves both ways."""
+    if by == "id":
+        return f"id {direction}"
+    nulls = "" if by in _NEVER_NULL else " NULLS LAST"
+    return f"{by} {direction}{nulls}, id {direction}"
 
 
 def _score(search: Search, args: Arguments) -> str:
     """Return how well a row answers `query`: 1 when it contains it, else its trigram likeness, 0 to 1."""
     if search.query is None:
         return "1.0::float8"
-    text = f"concat_ws(' ', {columns([f for f in search.of.fields.values() if f.searched])})"
+    searched = ", ".join(value_of(f) for f in search.of.fields.values() if f.searched)
+    text = f"concat_ws(' ', {searched})"
     query = args.bind(search.query, "text")
     pattern = args.bind(f"%{_escaped(search.query)}%", "text")
     return (
@@ -117,6 +126,8 @@ def _after(search: Search, by: str, position: Position, args: Arguments) -> str:
         return f"({by} IS NULL AND id {beyond} {id_})"
     kind = "float8" if search.order.field is None else sql_type(search.order.field)
     value = args.bind(position.value, kind)
+    if by in _NEVER_NULL:  # as one comparison of rows, which an index can begin in the middle with
+        return f"({by}, id) {beyond} ({value}, {id_})"
     return f"({by} {beyond} {value} OR ({by} = {value} AND id {beyond} {id_}) OR {by} IS NULL)"
 
 
@@ -149,7 +160,7 @@ class _Compiler:
         field = self._of.usable(node.field)
         match node.op:
             case "is_null" | "not_null":
-                return f"{field.name} IS {'NOT ' if node.op == 'not_null' else ''}NULL"
+                return f"{value_of(field)} IS {'NOT ' if node.op == 'not_null' else ''}NULL"
             case "in" | "not_in":
                 return self._among(field, node)
             case "contains" | "starts_with":
@@ -161,8 +172,8 @@ class _Compiler:
         if node.value is None and node.op not in ("eq", "ne"):
             raise InvalidInput(f"filter on {field.name}: {node.op} needs a value")
         if node.value is None and node.op == "eq":
-            return f"{field.name} IS NULL"
-        return f"{field.name} {_COMPARISONS[node.op]} {self._bound(field, node.value)}"
+            return f"{value_of(field)} IS NULL"
+        return f"{value_of(field)} {_COMPARISONS[node.op]} {self._bound(field, node.value)}"
 
     def _bound(self, field: FieldDef, value: Any) -> str:
         if isinstance(value, list):
@@ -175,14 +186,16 @@ class _Compiler:
         values = [self._parse(field, value) for value in node.value]
         # Through text[]: the driver then needs no codec for arrays of every type.
         texts = self._args.bind([None if v is None else str(v) for v in values], "text[]")
-        among = f"{field.name} = ANY({texts}::{sql_type(field)}[])"
+        among = f"{value_of(field)} = ANY({texts}::{sql_type(field)}[])"
         return among if node.op == "in" else f"({among}) IS NOT TRUE"
 
     def _like(self, field: FieldDef, node: Where) -> str:
         if sql_type(field) != "text" or not isinstance(node.value, str) or not node.value:
             raise InvalidInput(f"filter on {field.name}: {node.op} needs a text field and a text")
         lead = "%" if node.op == "contains" else ""
-        return f"{field.name} ILIKE {self._args.bind(f'{lead}{_escaped(node.value)}%', 'text')}"
+        return (
+            f"{value_of(field)} ILIKE {self._args.bind(f'{lead}{_escaped(node.value)}%', 'text')}"
+        )
 
 
 def _escaped(text: str) -> str:

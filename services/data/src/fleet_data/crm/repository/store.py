@@ -12,10 +12,24 @@ import asyncpg
 from fleet_common.errors import FleetError
 from fleet_common.postgres import PostgresRecords
 from fleet_data.claims import Caller
-from fleet_data.crm.models import FieldDef, ObjectDef, Position, Search, Stored, Write
-from fleet_data.crm.repository.sql import ParseValue, columns, recordset, search_sql, sql_type
+from fleet_data.crm.changing import ChangeSet
+from fleet_data.crm.models import (
+    CUSTOM,
+    FieldDef,
+    ObjectDef,
+    Position,
+    Scalar,
+    Search,
+    Stored,
+    Write,
+)
+from fleet_data.crm.properties import Definition
+from fleet_data.crm.repository.merge import Merge
+from fleet_data.crm.repository.sql import ParseValue, columns, search_sql, sql_type
 from fleet_data.errors import translated
 from fleet_data.pool import Connection, Database
+
+_PROPERTIES = "SELECT name, kind, about, choices"
 
 
 class CrmRepository:
@@ -55,12 +69,20 @@ class CrmRepository:
             )
         return [dict(row) for row in rows]
 
+    async def properties(self, caller: Caller, name: str) -> list[Definition]:
+        """Return the custom properties of an object."""
+        async with self._database.reading(caller) as connection:
+            rows = await connection.fetch(
+                f"{_PROPERTIES} FROM crm.properties WHERE object = $1", name
+            )
+        return [Definition(**row) for row in rows]
+
     @asynccontextmanager
     async def changing(
-        self, caller: Caller, *, change_set: UUID, keep: bool
+        self, caller: Caller, *, change_set: ChangeSet, keep: bool
     ) -> AsyncGenerator[CrmTransaction]:
         """Yield a transaction; what it did stays only when `keep` is true and nothing was raised."""
-        settings = {"app.change_set": str(change_set)}
+        settings = change_set.settings
         async with self._database.writing(caller, settings=settings, keep=keep) as connection:
             yield CrmTransaction(connection, caller)
 
@@ -73,6 +95,13 @@ class CrmTransaction:
         self._connection = connection
         self._caller = caller
 
+    async def properties(self, name: str) -> list[Definition]:
+        """Return the custom properties of an object."""
+        rows = await self._connection.fetch(
+            f"{_PROPERTIES} FROM store.properties WHERE deleted_at IS NULL AND object = $1", name
+        )
+        return [Definition(**row) for row in rows]
+
     async def load(
         self, of: ObjectDef, field: FieldDef, values: Sequence[str]
     ) -> Mapping[str, Stored]:
@@ -80,43 +109,28 @@ class CrmTransaction:
 
         Locked in the order of their ids, so that two calls cannot wait for each other.
         """
+        names = columns([f for f in of.writable if not f.custom])
         rows = await self._connection.fetch(
-            f"SELECT id, version, {columns(of.writable)} FROM store.{of.table} "  # noqa: S608 - names of the registry
+            f"SELECT id, version, {names}{', props' if of.is_extensible else ''} FROM store.{of.table} "  # noqa: S608 - names of the registry
             f"WHERE deleted_at IS NULL AND {field.name} = ANY($1::text[]::{sql_type(field)}[]) "
             "ORDER BY id FOR UPDATE",
             list(values),
         )
         return {
-            str(row[field.name]): Stored(
-                UUID(row["id"]), row["version"], {f.name: row[f.name] for f in of.writable}
-            )
+            str(row[field.name]): Stored(UUID(row["id"]), row["version"], _values(of, row))
             for row in rows
         }
 
-    async def insert(self, of: ObjectDef, writes: Sequence[Write]) -> Mapping[UUID, int]:
-        """Insert records and return their versions by id."""
-        names = columns(of.writable)
+    async def write(self, of: ObjectDef, writes: Sequence[Write]) -> Mapping[UUID, int]:
+        """Insert and update records and return their new versions by id."""
+        merge = Merge(of, of.writable)
         rows = await self._connection.fetch(
-            f"INSERT INTO store.{of.table} (tenant, created_by, updated_by, id, {names}) "  # noqa: S608 - names of the registry
-            f"SELECT $1, $2, $2, id, {names} "
-            f"FROM jsonb_to_recordset($3) AS r ({recordset(of.writable)}) RETURNING id, version",
+            merge.sql(merge.json_source("$3")),
             self._caller.tenant,
             self._caller.subject,
-            _payload(writes),
+            [{"row": w.index, "id": str(w.id), **folded(w.values)} for w in writes],
         )
-        return _versions(rows)
-
-    async def update(self, of: ObjectDef, writes: Sequence[Write]) -> Mapping[UUID, int]:
-        """Update records and return their new versions by id."""
-        changes = ", ".join(f"{field.name} = r.{field.name}" for field in of.writable)
-        rows = await self._connection.fetch(
-            f"UPDATE store.{of.table} AS t SET updated_by = $1, {changes} "  # noqa: S608 - names of the registry
-            f"FROM jsonb_to_recordset($2) AS r ({recordset(of.writable)}) "
-            "WHERE t.id = r.id RETURNING t.id, t.version",
-            self._caller.subject,
-            _payload(writes),
-        )
-        return _versions(rows)
+        return {UUID(row["id"]): row["version"] for row in rows}
 
     async def delete(self, of: ObjectDef, id_: UUID) -> int:
         """Delete a record that `load` returned, and return its last version."""
@@ -141,9 +155,13 @@ class CrmTransaction:
         await self._connection.execute("RELEASE SAVEPOINT attempt")
 
 
-def _payload(writes: Sequence[Write]) -> list[dict[str, Any]]:
-    return [{"id": str(write.id), **write.values} for write in writes]
+def folded(values: Mapping[str, Scalar]) -> dict[str, Any]:
+    """Return a record's values as its table has them: custom properties together in `props`."""
+    own = {name: value for name, value in values.items() if not name.startswith(CUSTOM)}
+    return {**own, "props": {name: values[name] for name in values if name not in own}}
 
 
-def _versions(rows: Sequence[asyncpg.Record]) -> dict[UUID, int]:
-    return {UUID(row["id"]): row["version"] for row in rows}
+def _values(of: ObjectDef, row: asyncpg.Record) -> dict[str, Scalar]:
+    """Return what a row holds for the fields that may be written, and every custom property it has."""
+    own = {f.name: row[f.name] for f in of.writable if not f.custom}
+    return {**own, **row["props"]} if of.is_extensible else own
