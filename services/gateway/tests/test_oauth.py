@@ -92,6 +92,7 @@ async def test_every_door_has_metadata_and_a_challenge_of_its_own(
     assert document["authorization_servers"] == [issuer.url]
     assert document["scopes_supported"] == scopes
     refused = await call(fleet.url, path, None)
+    assert refused.json()["error"]["data"]["code"] == "unauthenticated"
     assert f'resource_metadata="{PUBLIC}{where}"' in refused.headers["www-authenticate"]
 
 

@@ -99,6 +99,33 @@ async def test_a_wrong_token_is_told_so(served: Served) -> None:
     assert "resource_metadata=" in response.headers["www-authenticate"]
 
 
+TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
+
+
+@pytest.mark.parametrize(
+    ("claims", "status", "code"),
+    [
+        (None, 401, "unauthenticated"),
+        ({"aud": "https://fleet.example/devops/mcp"}, 401, "unauthenticated"),
+        ({"aud": DOOR, "scope": "other:read"}, 403, "permission_denied"),
+    ],
+)
+async def test_a_refusal_is_an_error_like_any_other_and_names_its_trace(
+    served: Served, claims: dict[str, Any] | None, status: int, code: str
+) -> None:
+    request = modern("tools/list")
+    request["headers"]["traceparent"] = f"00-{TRACE}-00f067aa0ba902b7-01"
+    if claims is not None:
+        request["headers"]["authorization"] = f"Bearer {served.issuer.token(**claims)}"
+    async with httpx.AsyncClient(base_url=served.url) as client:
+        response = await client.post("/mcp", **request)
+    assert response.status_code == status
+    assert response.json()["error"]["code"] == status
+    facts = response.json()["error"]["data"]
+    assert (facts["code"], facts["retryable"], facts["traceId"]) == (code, False, TRACE)
+    assert response.headers["x-request-id"]
+
+
 def _hs256(issuer: Issuer) -> str:
     header = {"alg": "HS256", "typ": "at+jwt", "kid": issuer.signing}
     body = unsigned_token(header, issuer.claims(aud=DOOR)).rstrip(".")

@@ -54,9 +54,10 @@ async def test_without_a_key_nothing_is_called(fleet: Fleet) -> None:
 async def test_errors_have_the_status_of_the_error_table(
     fleet: Fleet, tool: str, body: bytes, status: int, code: str
 ) -> None:
-    async with fleet.client() as http:
+    async with fleet.client(traceparent=f"00-{'a' * 32}-{'b' * 16}-01") as http:
         response = await http.post(f"/api/tools/{tool}", content=body)
     assert (response.status_code, response.json()["error"]["code"]) == (status, code)
+    assert response.json()["error"]["traceId"] == "a" * 32
 
 
 async def test_only_post_calls_a_tool(fleet: Fleet) -> None:

@@ -27,7 +27,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from fleet_common.admission import Admission
 from fleet_common.auth import Principal
@@ -35,9 +35,10 @@ from fleet_common.auth.internal import InternalVerifier
 from fleet_common.auth.keys import KeyFile
 from fleet_common.auth.oauth import OAuth, OAuthDoor
 from fleet_common.auth.usage import KeyUsage
+from fleet_common.errors import PermissionDenied
 from fleet_common.health import HealthReport
 from fleet_common.mcp.envelope import Envelope
-from fleet_common.mcp.gate import AdmissionGate, ApiKeyHeader
+from fleet_common.mcp.gate import AdmissionGate, ApiKeyHeader, error_response
 from fleet_common.mcp.identity import FleetVerifier, KeyVerifier
 from fleet_common.mcp.requests import RequestIds
 from fleet_common.mcp.resource import authenticated, metadata_route
@@ -315,20 +316,38 @@ class _Guard:
     ) -> None:
         self._app = app
         self._passed: set[Hashable] = set()
-        self._guarded = HostOriginGuardMiddleware(
-            self._pass, allowed_hosts=allowed_hosts, allowed_origins=allowed_origins, mode="strict"
+        self._check = HostOriginGuardMiddleware(
+            _pass, allowed_hosts=allowed_hosts, allowed_origins=allowed_origins, mode="strict"
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Check what must be checked and pass the request on."""
-        is_http = scope["type"] == "http"
-        is_free = is_http and (scope["path"] in PROBES or _origin_facts(scope) in self._passed)
-        await (self._app if is_free else self._guarded)(scope, receive, send)
+        is_free = scope["type"] != "http" or scope["path"] in PROBES
+        if is_free or _origin_facts(scope) in self._passed:
+            await self._app(scope, receive, send)
+        elif refusal := await self._refusal(scope, receive):
+            await refusal(scope, receive, send)
+        else:
+            if len(self._passed) < _MOST_PASSED:
+                self._passed.add(_origin_facts(scope))
+            await self._app(scope, receive, send)
 
-    async def _pass(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and len(self._passed) < _MOST_PASSED:
-            self._passed.add(_origin_facts(scope))
-        await self._app(scope, receive, send)
+    async def _refusal(self, scope: Scope, receive: Receive) -> Response | None:
+        told: list[Message] = []
+
+        async def note(message: Message) -> None:
+            told.append(message)
+
+        await self._check(scope, receive, note)
+        if not told:
+            return None
+        if told[0]["status"] == PermissionDenied.http_status:
+            return error_response(PermissionDenied("pages of this origin may not call"))
+        return PlainTextResponse("this host is served elsewhere", told[0]["status"])
+
+
+async def _pass(_scope: Scope, _receive: Receive, _send: Send) -> None:
+    """Stand behind FastMCP's check: what gets here has passed."""
 
 
 def _origin_facts(scope: Scope) -> Hashable:

@@ -88,8 +88,13 @@ def _caller(scope: Scope) -> Caller:
     return Caller(token.principal.tenant if isinstance(token, FleetToken) else "", is_batch)
 
 
-def error_response(error: FleetError) -> Response:
-    """Return `error` as an HTTP answer whose body is a JSON-RPC error; for answers before a message is read."""
+def error_response(error: FleetError, **headers: str) -> Response:
+    """Return `error` as an HTTP answer whose body is a JSON-RPC error; for answers before a message is read.
+
+    Args:
+        error: what happened.
+        headers: more of them, with `_` for `-`.
+    """
     body = {
         "jsonrpc": "2.0",
         "id": None,
@@ -99,7 +104,7 @@ def error_response(error: FleetError) -> Response:
             "data": with_trace_id(error.to_dict()),
         },
     }
-    headers = {}
+    more = {name.replace("_", "-"): value for name, value in headers.items()}
     if error.retry_after_s is not None:
-        headers["retry-after"] = str(max(1, ceil(error.retry_after_s)))
-    return Response(to_json(body), error.http_status, headers, "application/json")
+        more["retry-after"] = str(max(1, ceil(error.retry_after_s)))
+    return Response(to_json(body), error.http_status, more, "application/json")

@@ -8,7 +8,6 @@ from __future__ import annotations
 import time
 
 from fastmcp.server.auth import AuthProvider
-from fastmcp.server.auth.middleware import RequireAuthMiddleware
 from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser
 from starlette.authentication import AuthCredentials, AuthenticationBackend, AuthenticationError
 from starlette.middleware.authentication import AuthenticationMiddleware
@@ -17,8 +16,9 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from fleet_common.auth import Principal
 from fleet_common.auth.oauth import OAuthDoor
-from fleet_common.errors import Unavailable
+from fleet_common.errors import FleetError, PermissionDenied, Unauthenticated, Unavailable
 from fleet_common.mcp.gate import error_response
 from fleet_common.mcp.headers import header
 from fleet_common.mcp.identity import FleetToken
@@ -73,24 +73,44 @@ def _cannot_tell(_: HTTPConnection, error: Exception) -> Response:
     return error_response(away if isinstance(away, Unavailable) else Unavailable("authentication"))
 
 
-class _RequireCaller(RequireAuthMiddleware):
+class _RequireCaller:
+    """Lets verified callers pass whose token was granted something of what is behind the door.
+
+    FastMCP's own middleware does the same, but its answers are in the words of OAuth alone.
+    """
+
     def __init__(self, app: ASGIApp, oauth: OAuthDoor | None) -> None:
-        super().__init__(app, [])
+        self._app = app
         self._oauth = oauth
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Refuse tokens that were granted nothing of what is behind the door, and let the rest pass."""
+        """Pass the request on, or answer with a challenge."""
         token = getattr(scope.get("user"), "access_token", None)
-        if self._oauth is not None and isinstance(token, FleetToken):
-            bound = token.principal.scopes
-            if token.principal.kind == "oauth" and not self._oauth.scopes & (bound or set()):
-                text = "The token has none of the scopes of this server"
-                await self._send_auth_error(send, 403, "insufficient_scope", text)
-                return
-        await super().__call__(scope, receive, send)
+        if not isinstance(token, FleetToken):
+            await self._stranger(scope)(scope, receive, send)
+        elif self._is_without_scope(token.principal):
+            text = "the token has none of the scopes of this server"
+            refusal = self._challenge(PermissionDenied(text), "insufficient_scope", text)
+            await refusal(scope, receive, send)
+        else:
+            await self._app(scope, receive, send)
 
-    def _challenge_context(self) -> list[str]:
-        if self._oauth is None:
-            return []
-        asked = " ".join(self._oauth.asked_scopes)
-        return [f'scope="{asked}"', f'resource_metadata="{self._oauth.metadata_url}"']
+    def _is_without_scope(self, principal: Principal) -> bool:
+        if self._oauth is None or principal.kind != "oauth":
+            return False
+        return not self._oauth.scopes & (principal.scopes or set())
+
+    def _stranger(self, scope: Scope) -> Response:
+        if not header(scope, b"authorization").lower().startswith("bearer "):
+            # RFC 6750 §3.1: who brings nothing is told of no error.
+            return self._challenge(Unauthenticated("this door asks for a credential"))
+        text = "the credential is not valid here, or not any more"
+        return self._challenge(Unauthenticated(text), "invalid_token", text)
+
+    def _challenge(self, error: FleetError, code: str = "", text: str = "") -> Response:
+        parts = [f'error="{code}"', f'error_description="{text}"'] if code else []
+        if self._oauth is not None:
+            asked = " ".join(self._oauth.asked_scopes)
+            parts += [f'scope="{asked}"', f'resource_metadata="{self._oauth.metadata_url}"']
+        words = f"Bearer {', '.join(parts)}".strip()
+        return error_response(error, www_authenticate=words)

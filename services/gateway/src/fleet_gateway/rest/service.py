@@ -14,6 +14,7 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from fleet_common.errors import FleetError, InvalidInput, error_table
+from fleet_common.logs import with_trace_id
 from fleet_common.mcp.body import read_body, replay
 from fleet_common.mcp.envelope import Envelope
 from fleet_common.mcp.middleware import ERROR_META
@@ -43,7 +44,7 @@ class RestDoor:
         try:
             response = await self._call(scope, receive)
         except FleetError as exc:
-            response = _refusal(exc.to_dict(), exc.http_status)
+            response = _refusal(with_trace_id(exc.to_dict()), exc.http_status)
         await response(scope, receive, send)
 
     async def _call(self, scope: Scope, receive: Receive) -> JSONResponse:
