@@ -10,6 +10,7 @@ from fleet_data.claims import Caller
 from fleet_data.crm.service import Crm
 from fleet_data.query.service import Queries
 from fleet_data.schema.checks import Privileges
+from fleet_data.transfer.service import Exports
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +20,7 @@ class Deps:
     crm: Crm
     queries: Queries
     privileges: Privileges
+    exports: Exports
 
 
 def get_crm(deps: Deps = CurrentDeps()) -> Crm:
@@ -29,6 +31,11 @@ def get_crm(deps: Deps = CurrentDeps()) -> Crm:
 def get_queries(deps: Deps = CurrentDeps()) -> Queries:
     """Return what runs SQL."""
     return deps.queries
+
+
+def get_exports(deps: Deps = CurrentDeps()) -> Exports:
+    """Return the exports."""
+    return deps.exports
 
 
 def get_caller(grant: Grant = CurrentGrant()) -> Caller:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from pydantic import Field, SecretStr
 from pydantic_settings import SettingsConfigDict
 
@@ -46,3 +48,21 @@ class Settings(ServiceSettings):
         description="Privileges of the reader that readiness tolerates, comma-separated; "
         "for managed databases that do not allow the REVOKE, e.g. `execute:set_config`.",
     )
+    files_dir: Path | None = Field(
+        None,
+        description="Folder for exports and uploads, shared by all replicas and workers; without one there are none.",
+    )
+    links_url: str | None = Field(
+        None,
+        description="Base URL of links to files: the gateway, or this service, as users reach it.",
+    )
+    files_hours: int = Field(
+        24, ge=1, le=720, description="How long files and uploads are kept, in hours."
+    )
+    transfer_timeout_s: float = Field(
+        900.0, gt=0, le=86400, description="Longest time the statement of an export may run."
+    )
+    export_rows: int = Field(
+        10_000_000, ge=1, description="Most rows of an export; a role's `max_rows` may be lower."
+    )
+    export_mb: int = Field(2048, ge=1, description="Largest file of an export, in MB.")

@@ -104,7 +104,11 @@ class Environment:
             }
         verifier = {"INTERNAL_PUBLIC_KEY_FILE": str(self.state.public_key_file)}
         if service == "data":
-            return {**verifier, **self._database()}
+            files = {
+                "FILES_DIR": str(self.state.path / "files"),
+                "LINKS_URL": self.ports.base("gateway"),
+            }
+            return {**verifier, **files, **self._database()}
         if service == "aiml" and "FLEET_AIML_QDRANT_URL" not in self.user:
             return {**verifier, "VECTOR_PATH": str(self.state.path / "vectors")}
         return verifier

@@ -35,7 +35,7 @@ class QueryRepository:
     ) -> tuple[Sequence[str], Sequence[Sequence[Any]]]:
         """Return the names of the columns and up to `max_rows` + 1 rows, as JSON has values."""
         async with self._database.reading(caller) as connection:
-            with _complaints(connection):
+            with complaints(connection):
                 columns = await _columns(connection, query.sql)
                 # Without a name, or the next caller on this connection would read it in pg_prepared_statements.
                 with recorded_one(wrapped(query)):
@@ -67,7 +67,7 @@ async def _columns(connection: Connection, sql: str) -> list[str]:
 
 
 @contextmanager
-def _complaints(connection: Connection) -> Generator[None]:
+def complaints(connection: Connection) -> Generator[None]:
     """Turn what the driver says about the caller's query, and not about the connection, into a rejection."""
     try:
         yield

@@ -46,7 +46,7 @@ class Queries:
             PayloadTooLarge: one row is larger than a row may be.
         """
         row_bytes = min(ANSWER_BYTES, _MEMORY_BYTES // max_rows)
-        query = Query(_one_statement(sql), params, max_rows, row_bytes)
+        query = Query(one_statement(sql), params, max_rows, row_bytes)
         columns, rows = await self._runner.run(caller, query)
         return _cut(columns, rows, max_rows)
 
@@ -60,7 +60,7 @@ def as_csv(answer: Answer) -> str:
     return text.getvalue()
 
 
-def _one_statement(sql: str) -> str:
+def one_statement(sql: str) -> str:
     """Return the statement without the semicolon that people end it with."""
     text = sql.strip().rstrip("; \t\r\n")
     if not text:

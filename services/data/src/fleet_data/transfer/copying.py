@@ -1,0 +1,96 @@
+"""COPY of a caller's statement, inside the envelope of `query.repository`.
+
+COPY speaks the simple protocol, which takes many statements, so nothing may be copied that is not proven to be one:
+first PostgreSQL prepares the caller's text alone, then the wrapped text, both over the extended protocol. Then
+exactly that wrapped text is copied, as the reader, in the same READ ONLY transaction, which is rolled back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from fleet_common.errors import InvalidInput
+from fleet_data.claims import Caller
+from fleet_data.pool import Connection, Database
+from fleet_data.query.repository import complaints, wrapped
+from fleet_data.statements import recorded_one
+from fleet_data.transfer.errors import TransferTooLarge
+from fleet_data.transfer.models import Format
+from fleet_data.transfer.sources import Column, Source, unique
+
+_SIMPLE = frozenset({
+    *("bool", "int2", "int4", "int8", "float4", "float8", "numeric", "text", "varchar", "bpchar", "uuid"),
+    *("date", "timestamp", "timestamptz", "time", "jsonb"),
+})  # fmt: skip
+# Neither occurs in JSON as PostgreSQL writes it, so nothing is quoted and no backslash is doubled.
+_UNQUOTED = {"quote": "\x01", "delimiter": "\x02"}
+
+Sink = Callable[[bytes], Coroutine[Any, Any, None]]
+
+
+class Copier:
+    """Copies rows as the reader; its database gives a statement as long as an export may take."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def columns(self, caller: Caller, source: Source) -> list[Column]:
+        """Return the columns that a copy would have; PostgreSQL parses the statement and runs nothing.
+
+        Raises:
+            QueryRejected: PostgreSQL refused it.
+            PermissionDenied: the reader has no right to what it names.
+        """
+        async with self._database.reading(caller) as connection:
+            with complaints(connection):
+                return await _proven(connection, source)
+
+    async def copy(self, caller: Caller, source: Source, format_: Format, sink: Sink) -> int:
+        """Send all rows to `sink` and return how many there are.
+
+        Raises:
+            TransferTooLarge: there are more than the source may have.
+            QueryRejected: PostgreSQL refused it.
+        """
+        async with self._database.reading(caller) as connection:
+            with complaints(connection):
+                columns = await _proven(connection, source)
+                text, options = _copied(wrapped(source.query), format_, columns)
+                with recorded_one("COPY"):
+                    status = await connection.copy_from_query(
+                        text, *source.query.params, output=sink, format="csv", **options
+                    )
+        rows = int(status.removeprefix("COPY "))
+        if rows > source.query.max_rows:
+            raise TransferTooLarge(
+                f"more than {source.query.max_rows} rows", hint="Filter, or aggregate in SQL"
+            )
+        return rows
+
+
+async def _proven(connection: Connection, source: Source) -> list[Column]:
+    """Return the columns of a statement that is known to be one, alone and wrapped."""
+    alone = await connection.prepare(source.query.sql, name="")
+    if len(alone.get_parameters()) != len(source.query.params):
+        raise InvalidInput("the sql of an export takes no parameters: write the values into it")
+    columns = [
+        Column(a.name, "money2" if a.name in source.two_decimals else a.type.name)
+        for a in alone.get_attributes()
+    ]
+    await connection.prepare(wrapped(source.query), name="")
+    return columns
+
+
+def _copied(sql: str, format_: Format, columns: list[Column]) -> tuple[str, dict[str, Any]]:
+    """Return the text to copy, whose parts are known to be whole, and the driver's options for COPY."""
+    if format_ == "csv":
+        return sql, {"header": True}
+    unique(columns)
+    if format_ == "parquet":
+        return sql, {}
+    line = "to_json(r)::text"
+    if any(column.kind not in _SIMPLE for column in columns):
+        # A value of type json is copied as it was written, line breaks included; between tokens a space is as good.
+        line = f"translate({line}, E'\\n\\r', '  ')"
+    return f"SELECT {line} FROM (\n{sql}\n) r", {**_UNQUOTED}  # noqa: S608 - as above

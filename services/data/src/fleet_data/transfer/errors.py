@@ -1,0 +1,35 @@
+"""What can go wrong with a file.
+
+InvalidInput
+└── PayloadTooLarge
+    └── TransferTooLarge    more rows or bytes than the caller's roles allow
+NotFound
+└── LinkGone                the file was there once: expired, deleted or cancelled
+Unavailable
+└── FolderFull              no room is left in the folder
+"""
+
+from __future__ import annotations
+
+from fleet_common.errors import NotFound, PayloadTooLarge, Unavailable
+
+
+class TransferTooLarge(PayloadTooLarge):
+    """Raised when a file would have more rows or bytes than it may."""
+
+
+class LinkGone(NotFound):
+    """Raised for a link whose time is over, or whose file was deleted."""
+
+    code = "gone"
+    http_status = 410
+
+    def __init__(self) -> None:
+        super().__init__("file", "behind this link", hint="Make a new one")
+
+
+class FolderFull(Unavailable):
+    """Raised when the folder takes no more; nothing of the file is left."""
+
+    def __init__(self) -> None:
+        super().__init__("the folder for files, which is full,")

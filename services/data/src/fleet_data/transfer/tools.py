@@ -1,0 +1,138 @@
+"""Exports as a model sees them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+from uuid import UUID
+
+from fastmcp import Context
+from fastmcp.dependencies import CurrentContext, Depends
+from fastmcp.tools import ToolResult, tool
+from mcp_types import ResourceLink, TextContent, ToolAnnotations
+from pydantic import Field, WithJsonSchema
+from pydantic_core import to_json
+
+from fleet_common.mcp import CurrentGrant, touches
+from fleet_common.mcp.params import IdempotencyKey
+from fleet_common.policy import Grant
+from fleet_common.tasks import running_task
+from fleet_data.claims import Caller
+from fleet_data.crm.models import Filter, ObjectName
+from fleet_data.deps import get_caller, get_exports
+from fleet_data.transfer.models import Compression, ExportRequest, Format, Job
+from fleet_data.transfer.service import Exports
+
+_READS = {"fleet/scope": "data:read"}  # it makes a file and changes no record
+_JOB_SCHEMA = {
+    "type": "object",
+    "properties": {
+        "job_id": {"type": "string"},
+        "state": {"type": "string"},
+        "rows": {"type": "integer"},
+        "url": {"type": ["string", "null"]},
+    },
+    "required": ["job_id", "state"],
+}
+_FILTER_SCHEMA = {"type": ["object", "null"], "description": "As in crm_search."}
+_MOST_ROWS = 10**9
+
+
+@tool(
+    title="Export to a file",
+    meta={**touches("private"), **_READS},
+    annotations=ToolAnnotations(
+        read_only_hint=False, destructive_hint=False, idempotent_hint=False, open_world_hint=False
+    ),
+    output_schema=_JOB_SCHEMA,
+    tags={"export"},
+    task=True,
+)
+async def export_data(  # noqa: PLR0917 - parameters of a tool are named
+    format: Annotated[Format, Field(description="Format of the file.")] = "csv",  # noqa: A002 - as below
+    sql: Annotated[
+        str | None, Field(max_length=20_000, description="As in db_query. Or name an object.")
+    ] = None,
+    object: Annotated[ObjectName | None, Field(description="Kind of record.")] = None,  # noqa: A002 - the name callers know
+    filter: Annotated[Filter | None, WithJsonSchema(_FILTER_SCHEMA)] = None,  # noqa: A002 - as above
+    columns: Annotated[
+        list[str] | None, Field(max_length=100, description="Fields of the object; all by default.")
+    ] = None,
+    compress: Annotated[Compression, Field(description="Packing of the file.")] = "none",
+    idempotency_key: IdempotencyKey = None,
+    grant: Grant = CurrentGrant(),
+    caller: Caller = Depends(get_caller),
+    exports: Exports = Depends(get_exports),
+    ctx: Context = CurrentContext(),
+) -> ToolResult:
+    """Write all rows of a query, or all records of an object, to a file, however many there are.
+
+    Returns a link that works for an hour; give it to the user. When `state` is not `done` yet, ask export_status.
+    """
+    request = ExportRequest(
+        format=format,
+        compress=compress,
+        sql=sql,
+        object=object,
+        where=None if filter is None else filter.model_dump(mode="json", by_alias=True),
+        columns=None if columns is None else tuple(columns),
+        max_rows=grant.rows(_MOST_ROWS),
+    )
+    job = await exports.start(caller, request, key=_key(idempotency_key))
+    return _answer(exports, await exports.watch(caller, job, _reporting(ctx)))
+
+
+@tool(
+    title="State of an export",
+    meta={**touches("private"), **_READS},
+    annotations=ToolAnnotations(
+        read_only_hint=False, destructive_hint=False, idempotent_hint=True, open_world_hint=False
+    ),
+    output_schema=_JOB_SCHEMA,
+    tags={"export"},
+)
+async def export_status(
+    job_id: Annotated[UUID, Field(description="`job_id` of export_data.")],
+    cancel: Annotated[
+        bool, Field(description="True stops it, or deletes the file, and its link.")
+    ] = False,
+    caller: Caller = Depends(get_caller),
+    exports: Exports = Depends(get_exports),
+) -> ToolResult:
+    """Say how far an export is, with a fresh link once it is done; or cancel it."""
+    job = await (exports.cancel if cancel else exports.status)(caller, job_id)
+    return _answer(exports, job)
+
+
+TOOLS = (export_data, export_status)
+
+
+def _key(given: str | None) -> str | None:
+    """Return what names the call: the caller's key, or the task, which may be run again when its worker dies."""
+    if given is not None:
+        return f"key:{given}"
+    task = running_task()
+    return None if task is None else f"task:{task.id}"
+
+
+def _reporting(ctx: Context) -> Any:
+    async def report(job: Job) -> None:
+        await ctx.report_progress(job.bytes, None, f"{job.state}, {job.bytes} bytes")
+
+    return report
+
+
+def _answer(exports: Exports, job: Job) -> ToolResult:
+    facts = exports.told(job)
+    content: list[Any] = [TextContent(type="text", text=to_json(facts).decode())]
+    if job.state == "done":
+        asked = ExportRequest.of_json(job.request)
+        content.append(
+            ResourceLink(
+                type="resource_link",
+                uri=f"export://{job.id}",
+                name=asked.file_name,
+                mime_type=asked.media_type,
+                size=job.bytes,
+            )
+        )
+    return ToolResult(content=content, structured_content=facts, is_error=job.state == "failed")
