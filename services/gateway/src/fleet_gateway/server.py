@@ -42,7 +42,7 @@ from fleet_gateway.deps import Deps
 from fleet_gateway.lists.cache import ListCache
 from fleet_gateway.lists.service import ListMerger
 from fleet_gateway.lists.sources import OwnLists, ServiceLists
-from fleet_gateway.registry.changes import Changes, is_listening
+from fleet_gateway.registry.changes import Changes, Listeners, is_listening
 from fleet_gateway.registry.commands import registry_command
 from fleet_gateway.registry.models import Catalogue
 from fleet_gateway.registry.pins import FilePins, RedisPins
@@ -174,6 +174,7 @@ def create_gateway(
         forwarder,
         ListMerger(own, parts.lists, hides=run.switches.hides),
         settings.fallback_services(),
+        listeners=Listeners(run.audit),
         inner=InnerCalls(run.limits, run.audit),
     )
     credentials = open_credentials(settings, run)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, ExitStack
 from typing import Any, Protocol
 
 import httpx
@@ -10,10 +11,13 @@ import pytest
 from fastmcp import FastMCP
 from mcp.server.subscriptions import ToolsListChanged
 
+from fleet_common.audit import AuditLog
+from fleet_common.errors import RateLimited
 from fleet_common.mcp.app import mcp_transport
-from fleet_common.testing import serving
+from fleet_common.testing import principal, serving
+from fleet_common.testing.audit import MemorySink
 from fleet_common.testing.wire import MODERN, answer, modern
-from fleet_gateway.registry.changes import LISTEN, Changes, is_listening
+from fleet_gateway.registry.changes import LISTEN, Changes, Listeners, is_listening
 
 
 class Events(Protocol):
@@ -26,6 +30,7 @@ class Fleet(Protocol):
     """What the fixture `fleet` gives (see conftest.py)."""
 
     events: Events
+    sales_key: str
 
     def client(self, **headers: str) -> httpx.AsyncClient: ...
 
@@ -102,6 +107,44 @@ async def test_who_listens_holds_no_slot(fleet: Fleet) -> None:
     ):
         await anext(messages(response))
         assert await slots_held(http) == 0
+
+
+async def test_one_caller_holds_a_share_of_the_streams_and_leaves_the_rest(fleet: Fleet) -> None:
+    request = modern(LISTEN, notifications={"toolsListChanged": True})
+    async with fleet.client() as http, AsyncExitStack() as streams:
+        heard = []  # a generator that is dropped closes its stream
+        for _ in range(16):
+            listening = http.stream("POST", "/mcp", **request)
+            heard.append(messages(await streams.enter_async_context(listening)))
+            await anext(heard[-1])
+        refused = await http.post("/mcp", **request)
+        key = {"authorization": f"Bearer {fleet.sales_key}"}
+        other = http.stream("POST", "/mcp", json=request["json"], headers=request["headers"] | key)
+        assert (await streams.enter_async_context(other)).status_code == 200
+        called = await http.post("/mcp", **modern("tools/call", "fleet_whoami", arguments={}))
+    assert (refused.status_code, refused.headers["retry-after"]) == (429, "5")
+    assert "too many open subscriptions/listen streams from you" in refused.text
+    assert called.status_code == 200
+
+
+async def test_a_stream_that_ends_makes_room_for_another(fleet: Fleet) -> None:
+    request = modern(LISTEN, notifications={"toolsListChanged": True})
+    async with fleet.client() as http:
+        for _ in range(20):
+            async with http.stream("POST", "/mcp", **request) as response:
+                await anext(messages(response))
+
+
+async def test_one_tenant_holds_half_of_the_streams() -> None:
+    listeners = Listeners(AuditLog(MemorySink(), service="gateway"))
+    scope: dict[str, Any] = {"path": "/mcp", "headers": []}
+    with ExitStack() as held:
+        for number in range(128):
+            caller = principal(tenant="acme", subject=f"key:{number}")
+            held.enter_context(listeners.held(caller, scope))
+        with pytest.raises(RateLimited), listeners.held(principal(tenant="acme"), scope):
+            pass
+        held.enter_context(listeners.held(principal(tenant="other"), scope))
 
 
 @pytest.mark.parametrize(

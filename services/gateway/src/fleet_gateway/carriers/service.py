@@ -11,9 +11,9 @@ from fleet_common.mcp.gate import error_response
 from fleet_common.mcp.recording import shed
 from fleet_gateway.carriers.models import Carried
 from fleet_gateway.carriers.patience import Patience
-from fleet_gateway.carriers.share import Share, address_of
 from fleet_gateway.routing.client import Destination, Forwarder
 from fleet_gateway.routing.service import principal_of
+from fleet_gateway.routing.shares import Share, address_of
 
 
 def asks(scope: Scope) -> Envelope:

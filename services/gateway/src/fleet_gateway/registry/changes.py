@@ -5,7 +5,8 @@ Older clients get no such word over stateless HTTP; they ask again when they lik
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from fastmcp import FastMCP
@@ -19,11 +20,17 @@ from mcp.server.subscriptions import (
 from mcp_types import SubscriptionsListenRequestParams
 from starlette.types import Scope
 
+from fleet_common.audit import AuditLog
+from fleet_common.auth import Principal
+from fleet_common.errors import Overloaded, RateLimited
 from fleet_common.mcp.app import KEY_PATH, MCP_PATH
+from fleet_common.mcp.recording import shed
+from fleet_gateway.routing.shares import Share
 
 LISTEN = "subscriptions/listen"
 _SINCE = b"2026-07-28"
-_STREAMS = 256  # each is an open connection and nothing else
+_STREAMS = 256  # each is an open connection and nothing else; one tenant holds half of them at most
+_STREAMS_OF_ONE = 16  # a person with this many clients open is rare
 Listener = Callable[[ServerEvent], None]
 
 
@@ -56,6 +63,35 @@ class Changes:
         # FastMCP 4.1 has no public way to add a request handler.
         low_level = server._mcp_server  # noqa: SLF001
         low_level.add_request_handler(LISTEN, SubscriptionsListenRequestParams, handler)
+
+
+class Listeners:
+    """Who holds how many of the streams."""
+
+    def __init__(self, audit: AuditLog) -> None:
+        self._audit = audit
+        what = f"open {LISTEN} streams"
+        self._of_tenants = Share(_STREAMS, what=what)
+        self._of_callers = Share(_STREAMS, for_one=_STREAMS_OF_ONE, what=what)
+
+    @contextmanager
+    def held(self, principal: Principal, scope: Scope) -> Generator[None]:
+        """Count one stream of `principal` while the block runs.
+
+        Raises:
+            Overloaded: there are too many.
+            RateLimited: the caller, or its tenant, has too many. Both are on record.
+        """
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(self._of_tenants.held(principal.tenant))
+                stack.enter_context(
+                    self._of_callers.held(f"{principal.tenant}/{principal.subject}")
+                )
+            except (Overloaded, RateLimited) as refusal:
+                shed(self._audit, scope, refusal)
+                raise
+            yield
 
 
 def is_listening(scope: Scope) -> bool:

@@ -18,7 +18,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from fleet_common.audit import AuditLog
 from fleet_common.auth import Principal
-from fleet_common.errors import InvalidInput, RateLimited, Unauthenticated, Unavailable
+from fleet_common.errors import InvalidInput, Overloaded, RateLimited, Unauthenticated, Unavailable
 from fleet_common.limits import CallLimits
 from fleet_common.mcp.body import read_body, replay
 from fleet_common.mcp.envelope import Envelope
@@ -27,7 +27,7 @@ from fleet_common.mcp.identity import FleetToken
 from fleet_common.mcp.recording import shed
 from fleet_common.tracing import describe
 from fleet_gateway.lists.service import ListMerger
-from fleet_gateway.registry.changes import is_listening
+from fleet_gateway.registry.changes import Listeners, is_listening
 from fleet_gateway.registry.service import Registry
 from fleet_gateway.routing.client import Destination, Forwarder
 from fleet_gateway.routing.models import LISTS, TASKS, of_body, of_headers
@@ -49,8 +49,10 @@ class Router:
         lists: ListMerger,
         fallbacks: Sequence[tuple[str, str]] = (),
         *,
+        listeners: Listeners,
         inner: InnerCalls | None = None,
     ) -> None:
+        self._listeners = listeners
         self._inner = inner
         self._fallbacks = fallbacks
         self._local = local
@@ -65,14 +67,15 @@ class Router:
             return
         try:
             await self._route(scope, receive, send)
-        except (InvalidInput, RateLimited, Unauthenticated, Unavailable) as exc:
+        except (InvalidInput, Overloaded, RateLimited, Unauthenticated, Unavailable) as exc:
             await error_response(exc)(scope, receive, send)
 
     async def _route(self, scope: Scope, receive: Receive, send: Send) -> None:
         principal = principal_of(scope)
         if is_listening(scope):
             # It holds no slot, so it must not become anything else: the server checks header against body.
-            await self._local(scope, receive, send)
+            with self._listeners.held(principal, scope):
+                await self._local(scope, receive, send)
             return
         envelope = of_headers(scope["headers"])
         if envelope is None or envelope.method not in _BY_HEADER or envelope.name == CALL:

@@ -17,8 +17,8 @@ from starlette.routing import Route
 from fleet_common.errors import DeadlineExceeded, FleetError, NotFound
 from fleet_common.mcp.body import read_body
 from fleet_common.mcp.gate import error_response
-from fleet_gateway.carriers.share import Share, address_of
 from fleet_gateway.routing.client import Forwarder
+from fleet_gateway.routing.shares import Share, address_of
 
 log = structlog.get_logger()
 

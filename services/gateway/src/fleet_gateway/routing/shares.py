@@ -1,7 +1,7 @@
-"""How many carried requests there may be at once: so many for a path, and half of these for one sender.
+"""How many requests of one kind there may be at once, and how many of these for one sender.
 
-They hold no slot of the admission: whoever knows a signed link, or makes one up, could hold all of them, and tools
-would wait for a slow download.
+For requests that hold no slot of the admission: whoever knows a signed link, or makes one up, could hold all slots,
+and tools would wait for a slow download.
 """
 
 from __future__ import annotations
@@ -20,11 +20,20 @@ _HOME_BITS = 64  # of an IPv6 address: one subscriber has all addresses below it
 
 
 class Share:
-    """What one path has."""
+    """The room for one kind.
 
-    def __init__(self, at_once: int) -> None:
+    Args:
+        at_once: of all senders together.
+        for_one: of one of them; half by default.
+        what: they are, in words.
+    """
+
+    def __init__(
+        self, at_once: int, *, for_one: int | None = None, what: str = "requests of this kind"
+    ) -> None:
         self._at_once = at_once
-        self._for_one = max(1, at_once // 2)
+        self._for_one = for_one or max(1, at_once // 2)
+        self._what = what
         self._held: Counter[str] = Counter()
 
     @contextmanager
@@ -32,13 +41,13 @@ class Share:
         """Count one request of `sender` while the block runs.
 
         Raises:
-            Overloaded: the path has no room.
+            Overloaded: there is no room.
             RateLimited: there is room, but not for more of this sender.
         """
         if self._held.total() >= self._at_once:
-            raise Overloaded("too many requests of this kind at once", retry_after_s=_AGAIN_S)
+            raise Overloaded(f"too many {self._what} at once", retry_after_s=_AGAIN_S)
         if self._held[sender] >= self._for_one:
-            raise RateLimited("too many requests from you at once", retry_after_s=_AGAIN_S)
+            raise RateLimited(f"too many {self._what} from you at once", retry_after_s=_AGAIN_S)
         self._held[sender] += 1
         try:
             yield

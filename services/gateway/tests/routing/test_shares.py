@@ -5,7 +5,7 @@ from contextlib import ExitStack
 import pytest
 
 from fleet_common.errors import Overloaded, RateLimited
-from fleet_gateway.carriers.share import Share, address_of
+from fleet_gateway.routing.shares import Share, address_of
 
 
 def test_a_path_has_room_for_so_many_and_one_sender_for_half_of_them() -> None:
