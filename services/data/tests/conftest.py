@@ -17,6 +17,7 @@ import asyncpg
 import httpx
 import pytest
 from fastmcp import Client
+from fastmcp.client.elicitation import ElicitResult
 
 from fleet_cli.testing import PostgresServer
 from fleet_common.auth import Principal
@@ -251,3 +252,39 @@ async def mailbox(gmail_url: str) -> AsyncGenerator[Mailbox]:
     headers = {"Authorization": f"Bearer {token}"}
     async with httpx.AsyncClient(base_url=gmail_url, headers=headers, verify=False) as http:
         yield Mailbox(gmail_url, token, http)
+
+
+class Talk(Protocol):
+    """Opens a client whose user says yes, and who remembers what was asked."""
+
+    def __call__(
+        self, **settings: Any
+    ) -> AbstractAsyncContextManager[tuple[Client[Any], list[str]]]:
+        """Yield the client and the questions."""
+
+
+@pytest.fixture
+def talk(settings: Settings, mailbox: Any) -> Talk:
+    """The service on this test's database and mailbox."""
+    told = {
+        "mail_from": "news@example.com",
+        "gmail_url": mailbox.url,
+        "google_token": mailbox.token,
+        "unsubscribe_url": "https://fleet.example.com/unsubscribe",
+        "tasks_redelivery_s": 3.0,
+    }
+
+    @asynccontextmanager
+    async def open_client(**more: Any) -> AsyncGenerator[tuple[Client[Any], list[str]]]:
+        asked: list[str] = []
+
+        async def say_yes(message: str, *_: Any) -> ElicitResult[Any]:
+            asked.append(message)
+            return ElicitResult(action="accept", content={"approve": True})
+
+        chosen = Settings.model_validate({**settings.model_dump(), **told, **more})
+        server = create_server(SERVICE, chosen, local_principal=admin())
+        async with Client(server, elicitation_handler=say_yes) as client:
+            yield client, asked
+
+    return open_client

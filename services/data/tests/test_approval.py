@@ -16,6 +16,7 @@ from fastmcp.client.auth import BearerAuth
 from fastmcp.client.client import CallToolResult
 from fastmcp.client.elicitation import ElicitResult
 from fastmcp.client.transports import StdioTransport, StreamableHttpTransport
+from starlette.applications import Starlette
 
 from fleet_common.approvals import Approvals, Approver
 from fleet_common.auth.keys import KeyFile
@@ -51,6 +52,12 @@ def served(settings: Settings, redis_url: str, tmp_path: Path, key: str) -> Sett
         "stdio_key": key,
     }
     return Settings.model_validate(told)
+
+
+@pytest.fixture
+def app(served: Settings) -> Starlette:
+    """The service; made before there is a loop, because what runs tasks reads files when it is first imported."""
+    return create_app(SERVICE, served)
 
 
 class Person:
@@ -114,11 +121,11 @@ async def test_on_stdio_the_user_is_asked_in_the_client(
 
 
 async def test_over_http_it_is_approved_out_of_band_in_the_handshake_era(
-    served: Settings, key: str
+    app: Starlette, served: Settings, key: str
 ) -> None:
     redis = create_redis(str(served.redis_url.get_secret_value() if served.redis_url else ""))
     async with (
-        serving(create_app(SERVICE, served)) as url,
+        serving(app) as url,
         Client(
             StreamableHttpTransport(f"{url}/mcp", auth=BearerAuth(key)), mode="legacy"
         ) as client,

@@ -6,8 +6,10 @@ from dataclasses import dataclass
 
 from fleet_common.mcp import CurrentDeps, CurrentGrant
 from fleet_common.policy import Grant
+from fleet_data.campaigns.service import Campaigns
 from fleet_data.claims import Caller
 from fleet_data.crm.service import Crm
+from fleet_data.mail.service import Post
 from fleet_data.query.service import Queries
 from fleet_data.schema.checks import Privileges
 from fleet_data.transfer.service import Exports
@@ -21,6 +23,8 @@ class Deps:
     queries: Queries
     privileges: Privileges
     exports: Exports
+    post: Post
+    campaigns: Campaigns
 
 
 def get_crm(deps: Deps = CurrentDeps()) -> Crm:
@@ -36,6 +40,16 @@ def get_queries(deps: Deps = CurrentDeps()) -> Queries:
 def get_exports(deps: Deps = CurrentDeps()) -> Exports:
     """Return the exports."""
     return deps.exports
+
+
+def get_post(deps: Deps = CurrentDeps()) -> Post:
+    """Return the mail."""
+    return deps.post
+
+
+def get_campaigns(deps: Deps = CurrentDeps()) -> Campaigns:
+    """Return the campaigns."""
+    return deps.campaigns
 
 
 def get_caller(grant: Grant = CurrentGrant()) -> Caller:

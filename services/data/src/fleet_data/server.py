@@ -9,6 +9,9 @@ from importlib.metadata import version
 
 from fleet_common.health import Check
 from fleet_common.mcp import HttpRoute, Runtime, Service
+from fleet_data.campaigns import routes as campaign_routes
+from fleet_data.campaigns import tools as campaign_tools
+from fleet_data.campaigns.opening import open_outreach
 from fleet_data.claims import ClaimSigner
 from fleet_data.crm import prompts, resources
 from fleet_data.crm import tools as crm_tools
@@ -18,6 +21,7 @@ from fleet_data.crm.service import Crm
 from fleet_data.crm.values import parse_value
 from fleet_data.demo.commands import seed_command, tenant_command
 from fleet_data.deps import Deps
+from fleet_data.mail import tools as mail_tools
 from fleet_data.pool import Database, Limits, open_pool
 from fleet_data.query import tools as query_tools
 from fleet_data.query.repository import QueryRepository
@@ -39,7 +43,7 @@ joins or sums, export_data writes large answers to a file. Fields and stages: cr
 
 
 @asynccontextmanager
-async def open_deps(settings: Settings, _runtime: Runtime) -> AsyncGenerator[Deps]:
+async def open_deps(settings: Settings, runtime: Runtime) -> AsyncGenerator[Deps]:
     """Open the two pools. Nothing connects yet, so a database that is away does not stop the start."""
     secret = settings.claims_key.get_secret_value()
     async with AsyncExitStack() as stack:
@@ -54,8 +58,10 @@ async def open_deps(settings: Settings, _runtime: Runtime) -> AsyncGenerator[Dep
         database = Database(*pools, signer=signer, limits=limits)
         patient = replace(limits, statement_s=settings.transfer_timeout_s)
         files = Database(*pools, signer=signer, limits=patient)
+        crm = Crm(CrmRepository(database, parse=parse_value), CursorSigner(secret))
+        outreach = await stack.enter_async_context(open_outreach(settings, runtime, database, crm))
         yield Deps(
-            crm=Crm(CrmRepository(database, parse=parse_value), CursorSigner(secret)),
+            crm=crm,
             queries=Queries(QueryRepository(database)),
             privileges=Privileges(
                 SchemaInspector(database),
@@ -63,6 +69,8 @@ async def open_deps(settings: Settings, _runtime: Runtime) -> AsyncGenerator[Dep
                 accepted=settings.accept_privileges,
             ),
             exports=await stack.enter_async_context(open_exports(settings, files)),
+            post=outreach.post,
+            campaigns=outreach.campaigns,
         )
 
 
@@ -80,10 +88,19 @@ SERVICE = Service(
     instructions=INSTRUCTIONS,
     settings=Settings,
     open_deps=open_deps,
-    tools=(*crm_tools.TOOLS, *query_tools.TOOLS, *transfer_tools.TOOLS),
+    tools=(
+        *crm_tools.TOOLS,
+        *query_tools.TOOLS,
+        *transfer_tools.TOOLS,
+        *mail_tools.TOOLS,
+        *campaign_tools.TOOLS,
+    ),
     resources=(*resources.RESOURCES, *transfer_resources.RESOURCES),
     prompts=prompts.PROMPTS,
     checks=checks,
-    routes=(HttpRoute(path="/exports/{job}", handle=download, methods=("GET", "HEAD")),),
+    routes=(
+        HttpRoute(path="/exports/{job}", handle=download, methods=("GET", "HEAD")),
+        *campaign_routes.ROUTES,
+    ),
     commands={"migrate": migrate_command, "seed": seed_command, "tenant": tenant_command},
 )

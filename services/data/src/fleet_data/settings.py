@@ -66,3 +66,24 @@ class Settings(ServiceSettings):
         10_000_000, ge=1, description="Most rows of an export; a role's `max_rows` may be lower."
     )
     export_mb: int = Field(2048, ge=1, description="Largest file of an export, in MB.")
+    mail_from: str | None = Field(
+        None,
+        pattern=r"^[^@\s<>]+@[^@\s<>]+$",
+        description="Address that all mail is from; mail is off without one.",
+    )
+    mail_per_day: int = Field(
+        2000, ge=1, description="Most campaign mails of one tenant within 24 hours."
+    )
+    smtp_url: SecretStr | None = Field(
+        None,
+        description="Server that takes mail: smtps://user:password@host, or smtp://… with STARTTLS.",
+    )
+    gmail_url: str = Field("https://gmail.googleapis.com", description="Base URL of the Gmail API.")
+    google_token: SecretStr | None = Field(
+        None, description="Access token of one Google account, for trying Gmail out."
+    )
+    google_tenant: str = Field("demo", description="Tenant that `google_token` is for.")
+    unsubscribe_url: str | None = Field(
+        None,
+        description="The gateway's `/unsubscribe` as recipients reach it; campaigns are not sent without one.",
+    )

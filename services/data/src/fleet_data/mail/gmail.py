@@ -68,9 +68,10 @@ class GmailMailer:
             return Outcome("sent", "its draft had been sent before")
         return Outcome("sent")
 
-    async def discard(self, ticket: str) -> None:
-        """Delete the draft."""
-        await self._ask("DELETE", f"/drafts/{ticket}", missing_ok=True)
+    async def discard(self, ticket: str) -> bool:
+        """Delete the draft; False when it is gone."""
+        reply = await self._ask("DELETE", f"/drafts/{ticket}", missing_ok=True)
+        return reply.status_code != 404
 
     async def search(self, query: str, *, limit: int) -> Sequence[FoundMail]:
         """Return the newest mails that Gmail finds; `query` is what one types into its search box."""

@@ -43,8 +43,8 @@ class Mailer(Protocol):
             FleetError: it was not sent; when the mailer `resumes`, it may have been, and the ticket will tell.
         """
 
-    async def discard(self, ticket: str) -> None:
-        """Take back what `prepare` made."""
+    async def discard(self, ticket: str) -> bool:
+        """Take back what `prepare` made; False when it was gone, because the mail had left."""
 
 
 class Journal(Protocol):
@@ -76,17 +76,16 @@ async def carry_out(
 async def _attempt(
     mailer: Mailer, mail: Mail, journal: Journal, earlier: Attempt | None
 ) -> Outcome:
-    if earlier is not None and earlier.ticket is not None:
-        if not mailer.resumes:
-            return Outcome("unknown", "the process ended while the mail was handed over")
-        return await mailer.deliver(mail, earlier.ticket)
+    ticket = earlier.ticket if earlier else None
+    if ticket is not None and not mailer.resumes:
+        return Outcome("unknown", "the process ended while the mail was handed over")
     try:
-        ticket = await mailer.prepare(mail, again=earlier is not None)
+        ticket = ticket or await mailer.prepare(mail, again=earlier is not None)
     except InvalidInput as exc:
         return Outcome("bounced", exc.message)
     if not await journal.intend(ticket):
-        await mailer.discard(ticket)
-        return Outcome("skipped", "it was not to be sent any more")
+        taken_back = await mailer.discard(ticket)
+        return Outcome("skipped") if taken_back else Outcome("sent", "it had left before")
     try:
         return await mailer.deliver(mail, ticket)
     except FleetError:

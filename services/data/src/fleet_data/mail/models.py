@@ -76,3 +76,25 @@ class FoundMail:
     to: str
     subject: str
     snippet: str
+
+
+@dataclass(frozen=True, slots=True)
+class Addressee:
+    """The contact that a mail goes to."""
+
+    name: str
+    email: str | None
+    version: int
+    is_suppressed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class StoredMail:
+    """A mail to one person as it is in the database."""
+
+    id: str
+    email: str
+    state: str
+    route: Literal["gmail", "smtp"]
+    ticket: str | None
+    reason: str | None

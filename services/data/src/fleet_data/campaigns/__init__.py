@@ -1,0 +1,1 @@
+"""Campaigns: one mail to everybody in a segment, approved, paced, and to each exactly once."""
