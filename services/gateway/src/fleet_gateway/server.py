@@ -52,7 +52,8 @@ from fleet_gateway.rest.service import asks as rest_asks
 from fleet_gateway.routes.commands import routes_command
 from fleet_gateway.routing.client import Forwarder
 from fleet_gateway.routing.nesting import Nesting
-from fleet_gateway.routing.service import InnerCalls, Router, Straight
+from fleet_gateway.routing.service import InnerCalls, Router
+from fleet_gateway.routing.straight import Straight
 from fleet_gateway.routing.tasks import TaskCapability
 from fleet_gateway.routing.tokens import Exchanged, ExchangeOptions, Minted, Tokens
 from fleet_gateway.settings import Settings
@@ -178,12 +179,16 @@ def create_gateway(
         inner=InnerCalls(run.limits, run.audit),
     )
     credentials = open_credentials(settings, run)
+    straight = {
+        name: Straight(name, registry.catalogue.services[name], forwarder, own)
+        for name in forwarder.pools
+    }
     carriers = {
         each: Carrier(each, forwarder, run.audit)
         for each in CARRIED
         if each.service in forwarder.pools
     }
-    doors = _doors(service.name, router, forwarder, credentials, carriers)
+    doors = _doors(service.name, router, straight, credentials, carriers)
     approving = ApprovalRoutes(
         run.approvals,
         run.policy,
@@ -209,14 +214,14 @@ def create_gateway(
 def _doors(
     name: str,
     router: Router,
-    forwarder: Forwarder,
+    straight: Mapping[str, Straight],
     credentials: Credentials,
     carriers: Mapping[Carried, Carrier],
 ) -> list[Door]:
     """Return the doors that hold slots; the first is `/mcp`, which knows every kind of credential."""
     behind: dict[str, tuple[ASGIApp, str]] = {
         "": (router, name),
-        **{f"/{each}": (Straight(each, forwarder), each) for each in forwarder.pools},
+        **{f"/{each}": (app, each) for each, app in straight.items()},
     }
     doors = [
         door

@@ -171,19 +171,6 @@ def unwrapped(message: dict[str, Any], scope: Scope) -> tuple[Envelope, Scope, b
     return Envelope("tools/call", arguments["name"]), {**scope, "headers": headers}, body
 
 
-class Straight:
-    """What is behind `/<service>/mcp`: everything goes to that one service."""
-
-    def __init__(self, service: str, forwarder: Forwarder) -> None:
-        self._service = service
-        self._forwarder = forwarder
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Forward the request under the caller's internal token."""
-        to = Destination(self._service)
-        await self._forwarder.forward(to, principal_of(scope), scope, receive, send)
-
-
 def principal_of(scope: Scope) -> Principal:
     """Return the caller that authentication put into the scope.
 
