@@ -20,6 +20,7 @@ from mcp_types import ToolAnnotations
 from fleet_common.auth.keys import KeyFile
 from fleet_common.mcp import CurrentDeps, Runtime, Service
 from fleet_common.mcp.app import create_app
+from fleet_common.mcp.protocol import Http1
 from fleet_common.settings import ServiceSettings
 from fleet_common.testing import serving
 from fleet_common.testing.wire import answer, modern
@@ -77,7 +78,7 @@ class Replica:
         )
         app = await asyncio.to_thread(create_app, service, self._settings)
         config = uvicorn.Config(
-            app, port=self.port, http="h11", lifespan="on", log_config=None, access_log=False
+            app, port=self.port, http=Http1, lifespan="on", log_config=None, access_log=False
         )
         self._server = uvicorn.Server(config)
         self._task = asyncio.create_task(self._server._serve())

@@ -236,7 +236,7 @@ BODIES = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("version", [MODERN, "2025-11-25", None, "1999-01-01", "x\x7fy"])
+@pytest.mark.parametrize("version", [MODERN, "2025-11-25", None, "1999-01-01", "x\ty"])
 async def test_malformed_messages_never_cause_a_server_error(
     http: httpx.AsyncClient, version: str | None
 ) -> None:

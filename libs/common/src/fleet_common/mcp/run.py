@@ -21,6 +21,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from fleet_common.audit import create_audit
 from fleet_common.logs import configure
 from fleet_common.mcp.app import create_app, create_worker_app, open_credentials
+from fleet_common.mcp.protocol import Http1
 from fleet_common.mcp.requests import StdioRequests
 from fleet_common.mcp.runtime import Runtime
 from fleet_common.mcp.server import create_server
@@ -111,7 +112,7 @@ def serve_app(app: Any, settings: ServiceSettings, runtime: Runtime) -> int:
     start = _Start(app)
     config = uvicorn.Config(
         start,
-        http="h11",  # httptools keeps trailing white space in header values, which the MCP spec forbids
+        http=Http1,
         lifespan="on",
         log_config=None,
         access_log=False,

@@ -10,11 +10,15 @@ from typing import Any
 
 import uvicorn
 
+from fleet_common.mcp.protocol import Http1
+
 
 @asynccontextmanager
-async def serving(app: Any, *, port: int = 0) -> AsyncGenerator[str]:
+async def serving(
+    app: Any, *, port: int = 0, http: type[asyncio.Protocol] = Http1
+) -> AsyncGenerator[str]:
     """Serve an ASGI app on a loopback port, a free one by default, while the block runs; yields its base URL."""
-    config = uvicorn.Config(app, http="h11", lifespan="on", log_config=None, access_log=False)
+    config = uvicorn.Config(app, http=http, lifespan="on", log_config=None, access_log=False)
     server = uvicorn.Server(config)
     with socket.create_server(("127.0.0.1", port)) as sock:
         task = asyncio.create_task(server._serve(sockets=[sock]), name="test-server")  # noqa: SLF001 - serve() would take the test runner's signal handlers
