@@ -29,9 +29,13 @@ from fleet_data.crm.repository import CrmRepository
 from fleet_data.crm.service import Crm
 from fleet_data.crm.values import parse_value
 from fleet_data.demo.commands import create_tenant, seed
+from fleet_data.history.repository import HistoryRepository
+from fleet_data.history.service import TABLES, History
 from fleet_data.pool import Database, Limits, open_pool
 from fleet_data.query.repository import QueryRepository
 from fleet_data.query.service import Queries
+from fleet_data.relations.repository import RelationsRepository
+from fleet_data.relations.service import Relations
 from fleet_data.schema.commands import migrate_command
 from fleet_data.server import SERVICE
 from fleet_data.settings import Settings
@@ -172,6 +176,18 @@ def crm_of(database: Database) -> Crm:
 def crm(database: Database) -> Crm:
     """The CRM on this test's database."""
     return crm_of(database)
+
+
+@pytest.fixture
+def history(database: Database) -> History:
+    """The past of this test's records."""
+    return History(HistoryRepository(database, TABLES), CursorSigner(CLAIMS_KEY))
+
+
+@pytest.fixture
+def relations(database: Database) -> Relations:
+    """How this test's records hang together."""
+    return Relations(RelationsRepository(database))
 
 
 @pytest.fixture

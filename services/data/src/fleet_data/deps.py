@@ -9,8 +9,10 @@ from fleet_common.policy import Grant
 from fleet_data.campaigns.service import Campaigns
 from fleet_data.claims import Caller
 from fleet_data.crm.service import Crm
+from fleet_data.history.service import History
 from fleet_data.mail.service import Post
 from fleet_data.query.service import Queries
+from fleet_data.relations.service import Relations
 from fleet_data.schema.checks import Privileges
 from fleet_data.transfer.service import Exports
 
@@ -20,16 +22,23 @@ class Deps:
     """The dependencies of the tools and of readiness."""
 
     crm: Crm
+    history: History
     queries: Queries
     privileges: Privileges
     exports: Exports
     post: Post
     campaigns: Campaigns
+    relations: Relations
 
 
 def get_crm(deps: Deps = CurrentDeps()) -> Crm:
     """Return the CRM."""
     return deps.crm
+
+
+def get_history(deps: Deps = CurrentDeps()) -> History:
+    """Return the past of the CRM's records."""
+    return deps.history
 
 
 def get_queries(deps: Deps = CurrentDeps()) -> Queries:
@@ -50,6 +59,11 @@ def get_post(deps: Deps = CurrentDeps()) -> Post:
 def get_campaigns(deps: Deps = CurrentDeps()) -> Campaigns:
     """Return the campaigns."""
     return deps.campaigns
+
+
+def get_relations(deps: Deps = CurrentDeps()) -> Relations:
+    """Return how records hang together."""
+    return deps.relations
 
 
 def get_caller(grant: Grant = CurrentGrant()) -> Caller:

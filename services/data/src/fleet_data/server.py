@@ -21,11 +21,17 @@ from fleet_data.crm.service import Crm
 from fleet_data.crm.values import parse_value
 from fleet_data.demo.commands import seed_command, tenant_command
 from fleet_data.deps import Deps
+from fleet_data.history import tools as history_tools
+from fleet_data.history.repository import HistoryRepository
+from fleet_data.history.service import TABLES, History
 from fleet_data.mail import tools as mail_tools
 from fleet_data.pool import Database, Limits, open_pool
 from fleet_data.query import tools as query_tools
 from fleet_data.query.repository import QueryRepository
 from fleet_data.query.service import Queries
+from fleet_data.relations import tools as relation_tools
+from fleet_data.relations.repository import RelationsRepository
+from fleet_data.relations.service import Relations
 from fleet_data.schema.checks import Privileges
 from fleet_data.schema.commands import migrate_command
 from fleet_data.schema.inspection import SchemaInspector
@@ -58,10 +64,13 @@ async def open_deps(settings: Settings, runtime: Runtime) -> AsyncGenerator[Deps
         database = Database(*pools, signer=signer, limits=limits)
         patient = replace(limits, statement_s=settings.transfer_timeout_s)
         files = Database(*pools, signer=signer, limits=patient)
-        crm = Crm(CrmRepository(database, parse=parse_value), CursorSigner(secret))
+        cursors = CursorSigner(secret)
+        crm = Crm(CrmRepository(database, parse=parse_value), cursors)
         outreach = await stack.enter_async_context(open_outreach(settings, runtime, database, crm))
         yield Deps(
             crm=crm,
+            history=History(HistoryRepository(database, TABLES), cursors),
+            relations=Relations(RelationsRepository(database)),
             queries=Queries(QueryRepository(database)),
             privileges=Privileges(
                 SchemaInspector(database),
@@ -90,6 +99,8 @@ SERVICE = Service(
     open_deps=open_deps,
     tools=(
         *crm_tools.TOOLS,
+        *history_tools.TOOLS,
+        *relation_tools.TOOLS,
         *query_tools.TOOLS,
         *transfer_tools.TOOLS,
         *mail_tools.TOOLS,

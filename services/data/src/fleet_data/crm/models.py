@@ -11,7 +11,9 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 
 from fleet_common.errors import InvalidInput, PermissionDenied
 
-ObjectName = Literal["contact", "company", "deal", "lead", "activity", "note", "task", "property"]
+ObjectName = Literal[
+    "contact", "company", "deal", "lead", "activity", "note", "task", "link", "property"
+]
 FieldKind = Literal[
     "boolean",
     "text",
@@ -42,6 +44,9 @@ Operator = Literal[
 ]
 Outcome = Literal["created", "updated", "unchanged", "error"]
 Scalar = str | int | float | bool | None
+
+MASK = "***"
+"""What a masked value shows as."""
 
 CUSTOM = "x_"
 """How the names of custom properties begin, so that no field of ours ever has one."""
@@ -96,6 +101,7 @@ class ObjectDef:
         about: one line for a model.
         match_on: fields, besides id, that find an existing record.
         is_extensible: tenants may add properties.
+        masks: names of masked fields, those included that only a tenant or an old row of the log has.
     """
 
     name: ObjectName
@@ -104,6 +110,7 @@ class ObjectDef:
     fields: Mapping[str, FieldDef]
     match_on: tuple[str, ...] = ()
     is_extensible: bool = True
+    masks: frozenset[str] = frozenset()
 
     def field(self, name: str) -> FieldDef:
         """Return a field by name.
@@ -134,9 +141,15 @@ class ObjectDef:
 
     def masking(self, names: frozenset[str]) -> ObjectDef:
         """Return the object as callers have it for whom `names`, as `email` or `contact.email`, are masked."""
-        hidden = [n for n in self.fields if n in names or f"{self.name}.{n}" in names]
-        masked = {n: replace(self.fields[n], masked=True, searched=False) for n in hidden}
-        return replace(self, fields={**self.fields, **masked}) if masked else self
+        prefix = f"{self.name}."
+        masks = frozenset(
+            n.removeprefix(prefix) for n in names if "." not in n or n.startswith(prefix)
+        )
+        masked = {
+            n: replace(self.fields[n], masked=True, searched=False)
+            for n in masks & self.fields.keys()
+        }
+        return replace(self, fields={**self.fields, **masked}, masks=masks)
 
     def extended(self, fields: Sequence[FieldDef]) -> ObjectDef:
         """Return the object with a tenant's own fields."""

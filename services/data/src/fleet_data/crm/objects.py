@@ -42,7 +42,12 @@ def _object(
 ) -> ObjectDef:
     every = (_ID, *fields, *_SYSTEM)
     return ObjectDef(
-        name, table, about, {f.name: f for f in every}, match_on, is_extensible=name != "property"
+        name,
+        table,
+        about,
+        {f.name: f for f in every},
+        match_on,
+        is_extensible=name not in ("property", "link"),
     )
 
 
@@ -199,6 +204,16 @@ OBJECTS: dict[str, ObjectDef] = {
                 choices=("low", "normal", "high"),
             ),
             *_LINKS,
+        ),
+        _object(
+            "link",
+            "links",
+            "A typed link from one record to another; crm_link makes and removes them.",
+            FieldDef("from_object", about="Kind of the one.", writable=False, listed=True),
+            FieldDef("from_id", "id", "Id of the one.", writable=False, listed=True),
+            FieldDef("type", about="What it is to the other.", writable=False, listed=True),
+            FieldDef("to_object", about="Kind of the other.", writable=False, listed=True),
+            FieldDef("to_id", "id", "Id of the other.", writable=False, listed=True),
         ),
         _object(
             "property",

@@ -15,6 +15,7 @@ from fleet_data.crm.changing import Change, ChangeSet, changed, planned
 from fleet_data.crm.cursor import CursorSigner
 from fleet_data.crm.deletion import Deleted, Deletion, delete, plan_deletion
 from fleet_data.crm.models import (
+    MASK,
     FieldDef,
     Filter,
     Found,
@@ -33,7 +34,6 @@ from fleet_data.crm.upsert import Upsert, restored, upsert
 
 _UPSERT = "crm_upsert"
 _RELEVANCE = "relevance"
-MASK = "***"
 
 
 class Store(Protocol):

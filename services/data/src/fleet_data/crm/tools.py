@@ -8,7 +8,6 @@ from uuid import UUID
 
 from fastmcp.dependencies import Depends
 from fastmcp.tools import ToolResult, tool
-from mcp_types import ToolAnnotations
 from pydantic import BaseModel, Field, WithJsonSchema
 
 from fleet_common.approvals import Plan, needs_approval
@@ -17,20 +16,12 @@ from fleet_common.mcp import TABLE_SCHEMA, CurrentGrant, CurrentPlan, fence, tab
 from fleet_common.mcp.params import Cursor, DryRun, Fields, IdempotencyKey, Limit
 from fleet_common.policy import Grant
 from fleet_data.claims import Caller
+from fleet_data.crm.annotations import DESTROYS, READS, WRITES, ObjectParam, not_theirs
 from fleet_data.crm.deletion import Deleted, Deletion
 from fleet_data.crm.models import Filter, ObjectName, Operator, Page, Upserted
 from fleet_data.crm.service import Crm
 from fleet_data.deps import Deps, get_caller, get_crm
 
-_READS = ToolAnnotations(
-    read_only_hint=True, destructive_hint=False, idempotent_hint=True, open_world_hint=False
-)
-_WRITES = ToolAnnotations(
-    read_only_hint=False, destructive_hint=False, idempotent_hint=True, open_world_hint=False
-)
-_DESTROYS = ToolAnnotations(
-    read_only_hint=False, destructive_hint=True, idempotent_hint=True, open_world_hint=False
-)
 _SEARCH_CHARS = 500  # of a free text in a list; crm_get returns the whole
 
 # The grammar in words: as nested definitions it costs six times the tokens. The models check it all the same.
@@ -41,13 +32,11 @@ _FILTER_SCHEMA = {
     '{"all":[…]}, {"any":[…]}, {"not":{…}} of such.',
 }
 
-ObjectParam = Annotated[ObjectName, Field(description="Kind of record.")]
-
 
 @tool(
     title="Search CRM records",
     meta=touches("untrusted", "private"),
-    annotations=_READS,
+    annotations=READS,
     output_schema=TABLE_SCHEMA,
     tags={"crm"},
 )
@@ -102,7 +91,7 @@ async def crm_search(  # noqa: PLR0917 - parameters of a tool are named
 @tool(
     title="Read CRM records",
     meta=touches("untrusted", "private"),
-    annotations=_READS,
+    annotations=READS,
     output_schema=TABLE_SCHEMA,
     tags={"crm"},
 )
@@ -132,7 +121,7 @@ async def crm_get(  # noqa: PLR0917 - parameters of a tool are named
 @tool(
     title="Create or update CRM records",
     meta=touches("private"),
-    annotations=_WRITES,
+    annotations=WRITES,
     output_schema=TABLE_SCHEMA,
     tags={"crm"},
 )
@@ -211,7 +200,7 @@ async def plan_crm_delete(arguments: DeletionArguments, grant: Grant, deps: Deps
 @tool(
     title="Delete a CRM record",
     meta=touches("private"),
-    annotations=_DESTROYS,
+    annotations=DESTROYS,
     tags={"crm"},
 )
 async def crm_delete(  # noqa: PLR0917 - parameters of a tool are named
@@ -247,7 +236,7 @@ def _may_define(name: str, grant: Grant) -> None:
     Raises:
         PermissionDenied: custom properties are for administrators.
     """
-    if name == "property" and "data:admin" not in grant.scopes:
+    if name in not_theirs(grant):
         raise PermissionDenied("properties are defined by roles with the scope data:admin")
 
 

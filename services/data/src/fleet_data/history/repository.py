@@ -1,0 +1,135 @@
+"""The SQL of history: reading the change log, and the MERGE that puts rows back."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import Any
+from uuid import UUID
+
+from fleet_common.postgres import PostgresRecords
+from fleet_data.claims import Caller
+from fleet_data.crm.changing import ChangeSet
+from fleet_data.history.models import UNLOGGED, Entry, Reversal
+from fleet_data.pool import Connection, Database
+
+_ENTRIES = """
+SELECT l.id AS number, l.version, l.changed_at, l.actor, s.tool, l.change_set AS change_set_id, l.before, l.after
+FROM store.change_log l LEFT JOIN store.change_sets s ON s.tenant = l.tenant AND s.id = l.change_set
+WHERE l.object = $1 AND l.record_id = $2::text::uuid AND l.id < $3
+ORDER BY l.id DESC LIMIT $4
+"""
+# A record may have changed several times in one set: it goes back to before the first time.
+_REVERSALS = """
+WITH touched AS (
+    SELECT object, record_id, min(id) AS first, max(id) AS last
+    FROM store.change_log WHERE change_set = $1::text::uuid GROUP BY object, record_id
+)
+SELECT t.object, t.record_id AS id, t.first, t.last, l.before IS NULL AS made,
+    coalesce(l.before ->> 'deleted_at', '') <> '' AS was_deleted
+FROM touched t JOIN store.change_log l ON l.id = t.first ORDER BY t.object, t.record_id
+"""
+# Without the columns that say who changed a row last and how often, and without those younger than the log's row.
+_PRESENT = """
+SELECT c.id, c.version, c.deleted_at IS NOT NULL AS is_deleted,
+    (to_jsonb(c) - $2::text[]) || (l.after - $2::text[]) = to_jsonb(c) - $2::text[] AS is_as_left
+FROM store.{table} c
+JOIN jsonb_to_recordset($1) AS r (id uuid, last bigint) ON r.id = c.id
+JOIN store.change_log l ON l.id = r.last ORDER BY c.id FOR UPDATE OF c
+"""
+_COLUMNS = """
+SELECT attname FROM pg_attribute
+WHERE attrelid = ('store.' || $1::text)::regclass AND attnum > 0 AND NOT attisdropped AND NOT attname = ANY ($2)
+"""
+# Straight from the log into the table: no number loses a digit on the way. A column that the log's row does not
+# have, because it is younger, keeps its value.
+_RESTORE = """
+MERGE INTO store.{table} AS t USING (
+    SELECT p.*, r.at FROM jsonb_to_recordset($3) AS r (first bigint, at integer)
+    JOIN store.change_log l ON l.id = r.first
+    JOIN store.{table} c ON c.tenant = $1 AND c.id = l.record_id
+    CROSS JOIN LATERAL jsonb_populate_record(c, l.before) AS p
+) AS s ON t.tenant = $1 AND t.id = s.id AND t.version = s.at
+WHEN MATCHED THEN UPDATE SET updated_by = $2, {sets}
+"""
+_REMOVE = """
+MERGE INTO store.{table} AS t USING jsonb_to_recordset($3) AS s (id uuid, at integer)
+ON t.tenant = $1 AND t.id = s.id AND t.version = s.at
+WHEN MATCHED THEN UPDATE SET updated_by = $2, deleted_at = now()
+"""
+
+
+class HistoryRepository:
+    """The change log in PostgreSQL."""
+
+    def __init__(self, database: Database, tables: Mapping[str, str]) -> None:
+        """Use the tables of schema store that `tables` names, by object."""
+        self._database = database
+        self._tables = tables
+
+    async def entries(
+        self, caller: Caller, name: str, id_: UUID, *, before: int, limit: int
+    ) -> list[Entry]:
+        """Return changes of a record below a number, newest first."""
+        # The log holds whole rows, masked fields too, so the reader has no view of it.
+        async with self._database.writing(caller, keep=False) as connection:
+            rows = await connection.fetch(_ENTRIES, name, str(id_), before, limit)
+        return [Entry(**row) for row in rows]
+
+    @asynccontextmanager
+    async def changing(
+        self, caller: Caller, *, change_set: ChangeSet, keep: bool
+    ) -> AsyncGenerator[UndoTransaction]:
+        """Yield a transaction that is kept when `keep` is true and nothing is raised."""
+        settings = change_set.settings
+        async with self._database.writing(caller, settings=settings, keep=keep) as connection:
+            yield UndoTransaction(connection, caller, self._tables)
+
+
+class UndoTransaction:
+    """Puts records back, all of them or none."""
+
+    def __init__(self, connection: Connection, caller: Caller, tables: Mapping[str, str]) -> None:
+        self.records = PostgresRecords(connection, table="store.idempotency")
+        self._connection = connection
+        self._caller = caller
+        self._tables = tables
+
+    async def reversals(self, change_set: UUID) -> list[Reversal]:
+        """Return what undoing the set means, and lock its records."""
+        found = [
+            Reversal(**row) for row in await self._connection.fetch(_REVERSALS, str(change_set))
+        ]
+        present: dict[str, Reversal] = {}
+        for name in sorted({each.object for each in found} & self._tables.keys()):
+            present.update(await self._present(name, [e for e in found if e.object == name]))
+        return [present.get(each.id, each) for each in found]
+
+    async def restore(self, name: str, reversals: Sequence[Reversal]) -> int:
+        """Return how many records of one object are as they were; each only if still at its version."""
+        table = self._tables[name]
+        columns = await self._connection.fetch(_COLUMNS, table, ["tenant", *UNLOGGED])
+        sets = ", ".join(f'"{row["attname"]}" = s."{row["attname"]}"' for row in columns)
+        rows = [{"first": each.first, "at": each.version} for each in reversals]
+        return await self._merged(_RESTORE.format(table=table, sets=sets), rows)
+
+    async def remove(self, name: str, reversals: Sequence[Reversal]) -> int:
+        """Return how many records of one object are deleted; each only if still at its version."""
+        rows = [{"id": each.id, "at": each.version} for each in reversals]
+        return await self._merged(_REMOVE.format(table=self._tables[name]), rows)
+
+    async def _merged(self, sql: str, rows: Sequence[Mapping[str, Any]]) -> int:
+        who = self._caller
+        status = await self._connection.execute(sql, who.tenant, who.subject, rows)
+        return int(status.split()[-1])
+
+    async def _present(self, name: str, found: Sequence[Reversal]) -> dict[str, Reversal]:
+        """Return the records that are there, locked, with how they are at present."""
+        rows = await self._connection.fetch(
+            _PRESENT.format(table=self._tables[name]),
+            [{"id": each.id, "last": each.last} for each in found],
+            ["tenant", *UNLOGGED],
+        )
+        by_id = {each.id: each for each in found}
+        return {row["id"]: replace(by_id[row["id"]], **row) for row in rows}
