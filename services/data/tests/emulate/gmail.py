@@ -60,16 +60,18 @@ class Mailbox:
     sent: list[Message] = field(default_factory=list)
     faults: dict[str, deque[Any]] = field(default_factory=dict)
     spent: deque[tuple[float, int]] = field(default_factory=deque)
+    units: int = 0
     per_minute: int = PER_MINUTE
 
     def spend(self, units: int) -> bool:
         """Take units from the last minute's; False when there are not so many left."""
         now = time.monotonic()
         while self.spent and self.spent[0][0] < now - 60:
-            self.spent.popleft()
-        if sum(cost for _, cost in self.spent) + units > self.per_minute:
+            self.units -= self.spent.popleft()[1]
+        if self.units + units > self.per_minute:
             return False
         self.spent.append((now, units))
+        self.units += units
         return True
 
     def find(self, query: str, among: list[Message]) -> list[Message]:
@@ -106,6 +108,7 @@ class Gmail:
                 web.get(f"{ROOT}/history", self.call("history.list", self.list_history)),
                 web.put("/emulator/faults", self.set_faults),
                 web.get("/emulator/sent", self.show_sent),
+                web.get("/emulator/count", self.show_count),
             ]
         )
         return app
@@ -197,6 +200,11 @@ class Gmail:
         box.faults = {name: deque(faults) for name, faults in told.get("faults", {}).items()}
         box.per_minute = told.get("per_minute", box.per_minute)
         return web.json_response({})
+
+    async def show_count(self, request: web.Request) -> web.Response:
+        box = self.mailbox(request)
+        assert box is not None
+        return web.json_response({"sent": len(box.sent)})
 
     async def show_sent(self, request: web.Request) -> web.Response:
         box = self.mailbox(request)

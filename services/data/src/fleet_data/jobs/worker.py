@@ -52,8 +52,9 @@ class Worker:
         self._queue = queue
         self._handlers = handlers
         self._lease_s = lease_s
-        self._poll_s = poll_s
+        self._poll_s = min(poll_s, lease_s)
         self._woken = asyncio.Event()
+        self._woken.set()  # what a worker left that died is looked for at once
         self._leases: dict[Job, Lease] = {}
         self._stopping = False
 
