@@ -139,8 +139,10 @@ async def opened(settings: Settings) -> AsyncGenerator[Database]:
     """Yield the database as the service opens it."""
     secret = settings.claims_key.get_secret_value()
     limits = Limits(statement_s=settings.query_timeout_s, wait_s=settings.pool_wait_s)
-    reader = open_pool(settings.reader_url.get_secret_value(), size=settings.pool_size)
-    writer = open_pool(settings.database_url.get_secret_value(), size=settings.pool_size)
+    reader, writer = (
+        open_pool(url.get_secret_value(), size=settings.pool_size)
+        for url in (settings.reader_url, settings.database_url)
+    )
     async with reader, writer:
         yield Database(reader, writer, signer=ClaimSigner(secret), limits=limits)
 

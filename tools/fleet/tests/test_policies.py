@@ -112,6 +112,7 @@ def test_a_role_is_told_how_far_it_reaches(fleet: Fleet, state: State) -> None:
         "  rows          at most 50 an answer",
         "  repositories  *",
         "  namespaces    *",
+        "  databases     none",
         "  masks         contact.email, phone",
         f"  limits        {'; '.join(limits)}",
         "  approval      none",

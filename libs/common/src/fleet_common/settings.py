@@ -233,6 +233,8 @@ def describe(settings: ServiceSettings) -> list[SettingRow]:
 def _shown(value: Any) -> str:
     if isinstance(value, tuple):
         return ",".join(map(str, value))
+    if isinstance(value, Mapping):
+        return ",".join(f"{key}={item}" for key, item in value.items())
     return "" if value is None else str(value)
 
 

@@ -62,3 +62,9 @@ def test_the_whole_cluster_needs_every_namespace() -> None:
         False,
     )
     assert (some.reaches_namespace(None), every.reaches_namespace(None)) == (False, True)
+
+
+def test_other_databases_are_out_of_reach_unless_a_role_names_them() -> None:
+    named = grant({"databases": ["warehouse*"]}, {})
+    assert (named.reaches_database("warehouse_eu"), named.reaches_database("hr")) == (True, False)
+    assert not grant({}).reaches_database("warehouse")

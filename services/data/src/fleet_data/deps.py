@@ -9,9 +9,9 @@ from fleet_common.policy import Grant
 from fleet_data.campaigns.service import Campaigns
 from fleet_data.claims import Caller
 from fleet_data.crm.service import Crm
+from fleet_data.databases.service import Databases
 from fleet_data.history.service import History
 from fleet_data.mail.service import Post
-from fleet_data.query.service import Queries
 from fleet_data.relations.service import Relations
 from fleet_data.schema.checks import Privileges
 from fleet_data.transfer.service import Exports
@@ -23,7 +23,7 @@ class Deps:
 
     crm: Crm
     history: History
-    queries: Queries
+    databases: Databases
     privileges: Privileges
     exports: Exports
     post: Post
@@ -41,9 +41,9 @@ def get_history(deps: Deps = CurrentDeps()) -> History:
     return deps.history
 
 
-def get_queries(deps: Deps = CurrentDeps()) -> Queries:
-    """Return what runs SQL."""
-    return deps.queries
+def get_databases(deps: Deps = CurrentDeps()) -> Databases:
+    """Return the databases that SQL may be run on."""
+    return deps.databases
 
 
 def get_exports(deps: Deps = CurrentDeps()) -> Exports:

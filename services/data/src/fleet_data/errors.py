@@ -79,6 +79,8 @@ def translated() -> Generator[None]:
         yield
     except asyncpg.PostgresError as exc:
         raise from_postgres(exc) from exc
+    except TimeoutError as exc:
+        raise DeadlineExceeded("the database did not answer in time") from exc
     except (asyncpg.InterfaceError, asyncpg.InternalClientError, OSError) as exc:
         raise Unavailable("database") from exc
 

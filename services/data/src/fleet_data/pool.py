@@ -8,9 +8,10 @@ trip. A cancelled task cancels its statement on the server (asyncpg does that) a
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 import asyncpg
@@ -29,6 +30,7 @@ else:  # generic for the type checker only
 
 _SESSION = {"TimeZone": "UTC", "DateStyle": "ISO, YMD", "application_name": "fleet-data"}
 _AS_TEXT = ("date", "time", "timetz", "interval", "uuid", "inet", "cidr", "money", "xid8", "pg_lsn")
+_GRACE_S = 1.0
 _ROLLBACK_S = 2.0  # a server that does not even roll back loses the connection
 _TRANSACTION_TIMEOUT = 17  # PostgreSQL has transaction_timeout from here on
 
@@ -54,55 +56,24 @@ class Limits:
     wait_s: float
 
 
-class Database:
-    """The database as the service uses it: a pool that can only read, and one that writes records."""
+class Envelope:
+    """How a statement runs, whatever the database: on a connection of a pool, in a transaction, within limits."""
 
-    def __init__(self, reader: Pool, writer: Pool, *, signer: ClaimSigner, limits: Limits) -> None:
-        self._reader = reader
-        self._writer = writer
-        self._signer = signer
+    def __init__(self, limits: Limits) -> None:
         self._limits = limits
 
     @asynccontextmanager
-    async def reading(self, caller: Caller) -> AsyncGenerator[Connection]:
-        """Yield a read-only transaction that sees the rows of the caller's tenant; it is always rolled back."""
-        async with self._transaction(self._reader, caller, "READ ONLY") as connection:
-            yield connection
-
-    @asynccontextmanager
-    async def writing(
-        self, caller: Caller, *, settings: Mapping[str, str] | None = None, keep: bool = True
-    ) -> AsyncGenerator[Connection]:
-        """Yield a transaction that may change the caller's tenant; it commits unless the block raises.
-
-        Args:
-            caller: on whose behalf.
-            settings: further settings of the transaction; values must be safe in SQL.
-            keep: False rolls back at the end, for dry runs.
-        """
-        more = "".join(f"; SET LOCAL {k} = '{v}'" for k, v in (settings or {}).items())
-        async with self._transaction(self._writer, caller, "READ WRITE", more) as connection:
-            yield connection
-            if keep:
-                await connection.execute("COMMIT")
-
-    async def bare(self, query: str, *, role: Literal["reader", "writer"]) -> list[asyncpg.Record]:
-        """Return the rows of one statement without a claim, as the readiness checks need it."""
-        pool = self._reader if role == "reader" else self._writer
-        async with self._acquired(pool) as connection:
-            return await connection.fetch(query)
-
-    @asynccontextmanager
     async def _transaction(
-        self, pool: Pool, caller: Caller, mode: str, more: str = ""
+        self, pool: Pool, begin: Callable[[Connection], str], *, end: str = "ROLLBACK"
     ) -> AsyncGenerator[Connection]:
+        """Yield a connection in a transaction; `end` leaves it unless the block has left it."""
         async with self._acquired(pool) as connection:
             try:
-                await connection.execute(self._begin(connection, caller, mode) + more)
+                await connection.execute(begin(connection))
                 yield connection
             finally:
                 if connection.is_in_transaction() and not connection.is_closed():
-                    await connection.execute("ROLLBACK", timeout=_ROLLBACK_S)
+                    await _end(connection, end)
 
     @asynccontextmanager
     async def _acquired(self, pool: Pool) -> AsyncGenerator[Connection]:
@@ -118,14 +89,78 @@ class Database:
             finally:
                 await pool.release(connection)
 
-    def _begin(self, connection: Connection, caller: Caller, mode: str) -> str:
-        """Return the first round trip: transaction, claim, limits. No value in it comes from the caller's text."""
+    def patience_s(self) -> float:
+        """Return how long to wait for a statement that the server should have ended by then."""
+        return remaining(self._limits.statement_s) + _GRACE_S
+
+    def _limits_of(self, connection: Connection) -> str:
+        """Return the settings that end a transaction in time."""
         limit_ms = max(1, int(1000 * remaining(self._limits.statement_s)))
-        claim = self._signer.sign(caller, backend_pid=connection.get_server_pid())
-        begin = f"BEGIN {mode}; SET LOCAL app.claims = '{claim}'; SET LOCAL statement_timeout = {limit_ms}"
+        limits = f"SET LOCAL statement_timeout = {limit_ms}"
         if connection.get_server_version().major >= _TRANSACTION_TIMEOUT:
-            begin += f"; SET LOCAL transaction_timeout = {limit_ms + 1000}"
-        return begin
+            limits += f"; SET LOCAL transaction_timeout = {limit_ms + 1000}"
+        return limits
+
+
+class Database(Envelope):
+    """The database as the service uses it: a pool that can only read, and one that writes records."""
+
+    def __init__(self, reader: Pool, writer: Pool, *, signer: ClaimSigner, limits: Limits) -> None:
+        super().__init__(limits)
+        self._reader = reader
+        self._writer = writer
+        self._signer = signer
+
+    @asynccontextmanager
+    async def reading(self, caller: Caller) -> AsyncGenerator[Connection]:
+        """Yield a read-only transaction that sees the rows of the caller's tenant; it is always rolled back."""
+        begin = partial(self._begin, caller, "READ ONLY")
+        async with self._transaction(self._reader, begin) as connection:
+            yield connection
+
+    @asynccontextmanager
+    async def writing(
+        self, caller: Caller, *, settings: Mapping[str, str] | None = None, keep: bool = True
+    ) -> AsyncGenerator[Connection]:
+        """Yield a transaction that may change the caller's tenant; it commits unless the block raises.
+
+        Args:
+            caller: on whose behalf.
+            settings: further settings of the transaction; values must be safe in SQL.
+            keep: False rolls back at the end, for dry runs.
+        """
+        more = "".join(f"; SET LOCAL {k} = '{v}'" for k, v in (settings or {}).items())
+        begin = partial(self._begin, caller, "READ WRITE", more=more)
+        async with self._transaction(self._writer, begin) as connection:
+            yield connection
+            if keep:
+                await connection.execute("COMMIT")
+
+    async def ask(self, query: str) -> list[asyncpg.Record]:
+        """Return the rows of one statement as the reader, without a claim."""
+        return await self.bare(query, role="reader")
+
+    async def bare(self, query: str, *, role: Literal["reader", "writer"]) -> list[asyncpg.Record]:
+        """Return the rows of one statement without a claim, as the readiness checks need it."""
+        pool = self._reader if role == "reader" else self._writer
+        async with self._acquired(pool) as connection:
+            return await connection.fetch(query)
+
+    def _begin(self, caller: Caller, mode: str, connection: Connection, *, more: str = "") -> str:
+        """Return the first round trip: transaction, claim, limits. No value in it comes from the caller's text."""
+        claim = self._signer.sign(caller, backend_pid=connection.get_server_pid())
+        return (
+            f"BEGIN {mode}; SET LOCAL app.claims = '{claim}'; {self._limits_of(connection)}{more}"
+        )
+
+
+async def _end(connection: Connection, end: str) -> None:
+    """Leave the transaction, or the connection when its server does not even do that."""
+    try:
+        await connection.execute(end, timeout=_ROLLBACK_S)
+    except TimeoutError:
+        # Some functions of PostgreSQL run for minutes without looking whether they were cancelled.
+        connection.terminate()
 
 
 def open_pool(url: str, *, size: int) -> Pool:

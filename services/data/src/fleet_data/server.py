@@ -19,6 +19,9 @@ from fleet_data.crm.cursor import CursorSigner
 from fleet_data.crm.repository import CrmRepository
 from fleet_data.crm.service import Crm
 from fleet_data.crm.values import parse_value
+from fleet_data.databases.commands import databases_command
+from fleet_data.databases.opening import open_others, source_of
+from fleet_data.databases.service import Databases
 from fleet_data.demo.commands import seed_command, tenant_command
 from fleet_data.deps import Deps
 from fleet_data.history import tools as history_tools
@@ -26,9 +29,8 @@ from fleet_data.history.repository import HistoryRepository
 from fleet_data.history.service import TABLES, History
 from fleet_data.mail import tools as mail_tools
 from fleet_data.pool import Database, Limits, open_pool
+from fleet_data.query import resources as query_resources
 from fleet_data.query import tools as query_tools
-from fleet_data.query.repository import QueryRepository
-from fleet_data.query.service import Queries
 from fleet_data.relations import tools as relation_tools
 from fleet_data.relations.repository import RelationsRepository
 from fleet_data.relations.service import Relations
@@ -67,11 +69,12 @@ async def open_deps(settings: Settings, runtime: Runtime) -> AsyncGenerator[Deps
         cursors = CursorSigner(secret)
         crm = Crm(CrmRepository(database, parse=parse_value), cursors)
         outreach = await stack.enter_async_context(open_outreach(settings, runtime, database, crm))
+        others = await stack.enter_async_context(open_others(settings, limits))
         yield Deps(
             crm=crm,
             history=History(HistoryRepository(database, TABLES), cursors),
             relations=Relations(RelationsRepository(database)),
-            queries=Queries(QueryRepository(database)),
+            databases=Databases(source_of(database), others),
             privileges=Privileges(
                 SchemaInspector(database),
                 MIGRATIONS,
@@ -88,6 +91,7 @@ def checks(deps: Deps) -> tuple[Check, ...]:
     return (
         Check("reader", deps.privileges.check_reader),
         Check("writer", deps.privileges.check_schema),
+        *([Check("databases", deps.databases.check)] if deps.databases.others else []),
     )
 
 
@@ -106,12 +110,21 @@ SERVICE = Service(
         *mail_tools.TOOLS,
         *campaign_tools.TOOLS,
     ),
-    resources=(*resources.RESOURCES, *transfer_resources.RESOURCES),
+    resources=(
+        *resources.RESOURCES,
+        *query_resources.RESOURCES,
+        *transfer_resources.RESOURCES,
+    ),
     prompts=prompts.PROMPTS,
     checks=checks,
     routes=(
         HttpRoute(path="/exports/{job}", handle=download, methods=("GET", "HEAD")),
         *campaign_routes.ROUTES,
     ),
-    commands={"migrate": migrate_command, "seed": seed_command, "tenant": tenant_command},
+    commands={
+        "migrate": migrate_command,
+        "databases": databases_command,
+        "seed": seed_command,
+        "tenant": tenant_command,
+    },
 )

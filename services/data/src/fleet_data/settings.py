@@ -8,6 +8,7 @@ from pydantic import Field, SecretStr
 from pydantic_settings import SettingsConfigDict
 
 from fleet_common.settings import CommaList, ServiceSettings
+from fleet_data.databases.models import NamedDsns
 
 
 class Settings(ServiceSettings):
@@ -45,8 +46,13 @@ class Settings(ServiceSettings):
     )
     accept_privileges: CommaList = Field(
         (),
-        description="Privileges of the reader that readiness tolerates, comma-separated; "
-        "for managed databases that do not allow the REVOKE, e.g. `execute:set_config`.",
+        description="Privileges of the reader that readiness tolerates, comma-separated globs; "
+        "for managed databases that do not allow the REVOKE, e.g. `execute:*`.",
+    )
+    databases: NamedDsns = Field(
+        {},
+        description="Other PostgreSQL databases that `db_*` tools may read, as a JSON object of names and DSNs of "
+        'read-only roles: `{"warehouse": "postgresql://…"}`.',
     )
     files_dir: Path | None = Field(
         None,

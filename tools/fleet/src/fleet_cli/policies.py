@@ -133,6 +133,7 @@ def _facts(
         "rows": f"at most {grant.max_rows} an answer" if grant.max_rows else "no limit of its own",
         "repositories": ", ".join(grant.repositories) or "none",
         "namespaces": ", ".join(grant.namespaces) or "none",
+        "databases": ", ".join(grant.databases) or "none",
         "masks": ", ".join(sorted(grant.masks)) or "none",
         "limits": "; ".join(_limits(policy, principal, tool.name)) or "none",
         "approval": _approval(policy, tool),

@@ -94,7 +94,13 @@ class ToolCache:
         who = grant.principal
         facts = [
             *(*self._of, message.name, who.tenant, sorted(who.roles), sorted(grant.scopes)),
-            *(grant.max_rows, grant.repositories, grant.namespaces, sorted(grant.masks)),
+            *(
+                grant.max_rows,
+                grant.repositories,
+                grant.namespaces,
+                grant.databases,
+                sorted(grant.masks),
+            ),
             message.arguments or {},
         ]
         text = json.dumps(facts, sort_keys=True, separators=(",", ":"))

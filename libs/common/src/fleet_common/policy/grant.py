@@ -24,6 +24,7 @@ class Grant:
         max_rows: most rows of one answer; None for no limit of the caller's own.
         repositories: globs of `owner/name`.
         namespaces: globs of Kubernetes namespaces.
+        databases: globs of further databases.
         masks: fields to hide, as `email` or `contact.email`.
     """
 
@@ -32,6 +33,7 @@ class Grant:
     max_rows: int | None = None
     repositories: tuple[str, ...] = ()
     namespaces: tuple[str, ...] = ()
+    databases: tuple[str, ...] = ()
     masks: frozenset[str] = frozenset()
 
     @classmethod
@@ -47,6 +49,7 @@ class Grant:
             max_rows=None if None in rows else max(r for r in rows if r),
             repositories=_union(role.repositories for role in roles),
             namespaces=_union(role.namespaces for role in roles),
+            databases=_union(role.databases for role in roles),
             masks=frozenset[str].intersection(*(role.masks for role in roles)),
         )
 
@@ -62,6 +65,10 @@ class Grant:
     def reaches_namespace(self, name: str | None) -> bool:
         """Return whether a namespace is within reach; None is the whole cluster, which needs the glob `*`."""
         return "*" in self.namespaces if name is None else bool(first_match(self.namespaces, name))
+
+    def reaches_database(self, name: str) -> bool:
+        """Return whether a database besides the service's own is within reach."""
+        return first_match(self.databases, name) is not None
 
 
 def _union(globs: Iterable[tuple[str, ...]]) -> tuple[str, ...]:

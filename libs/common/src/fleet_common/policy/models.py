@@ -64,6 +64,9 @@ class Role(_Part):
         ("*",), description="`owner/name` of the repositories within reach."
     )
     namespaces: tuple[Glob, ...] = Field(("*",), description="Kubernetes namespaces within reach.")
+    databases: tuple[Glob, ...] = Field(
+        (), description="Other databases that SQL may be run on, besides the CRM's own."
+    )
     masks: frozenset[Column] = Field(
         frozenset(), description="CRM fields hidden, as `email` or `contact.email`."
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 Param = str | int | float | bool | None
 
@@ -41,3 +41,24 @@ class Answer:
     rows: Sequence[Sequence[Any]]
     truncated: bool = False
     note: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How PostgreSQL would run a statement, without having run it.
+
+    Attributes:
+        steps: one line per node, indented; the first is the last to finish.
+        rows: estimate of the rows it returns.
+        cost: estimate in PostgreSQL's own unit.
+        hints: what would make it cheaper.
+    """
+
+    steps: Sequence[str]
+    rows: int
+    cost: int
+    hints: Sequence[str]
+
+
+Detail = Literal["names", "columns", "full"]
+"""How much of each relation: its name; with columns; with comments, keys and indexes as well."""

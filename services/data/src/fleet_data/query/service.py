@@ -5,17 +5,21 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
 from pydantic_core import to_json
 
-from fleet_common.errors import InvalidInput
+from fleet_common.errors import InvalidInput, NotFound
 from fleet_data.claims import Caller
-from fleet_data.query.models import Answer, Param, Query
+from fleet_data.query.catalog import like
+from fleet_data.query.models import Answer, Detail, Param, Plan, Query
+from fleet_data.query.plans import shortened
 
 ANSWER_BYTES = 256 * 1024
 _MEMORY_BYTES = 8 * 1024 * 1024  # what the rows of one query may take here before they are cut
 _SQL_CHARS = 20_000
+_RELATIONS = {"names": 500, "columns": 100, "full": 20}
 
 
 class Runner(Protocol):
@@ -26,9 +30,17 @@ class Runner(Protocol):
     ) -> tuple[Sequence[str], Sequence[Sequence[Any]]]:
         """Return the names of the columns and up to `max_rows` + 1 rows, as JSON has values."""
 
+    async def explain(self, caller: Caller, sql: str, params: Sequence[Param]) -> dict[str, Any]:
+        """Return PostgreSQL's plan for a statement as JSON has it; nothing is run."""
+
+    async def relations(
+        self, caller: Caller, pattern: str, detail: Detail, limit: int
+    ) -> tuple[Sequence[str], Sequence[Sequence[Any]]]:
+        """Return the columns and up to `limit` rows about what the role may read; `pattern` is of LIKE."""
+
 
 class Queries:
-    """Runs callers' SQL within limits."""
+    """Runs callers' SQL on one database within limits."""
 
     def __init__(self, runner: Runner) -> None:
         self._runner = runner
@@ -49,6 +61,35 @@ class Queries:
         query = Query(one_statement(sql), params, max_rows, row_bytes)
         columns, rows = await self._runner.run(caller, query)
         return _cut(columns, rows, max_rows)
+
+    async def explain(self, caller: Caller, sql: str, params: Sequence[Param] = ()) -> Plan:
+        """Return how PostgreSQL would run a statement.
+
+        Raises:
+            as `run`.
+        """
+        return shortened(await self._runner.explain(caller, one_statement(sql), params))
+
+    async def relations(
+        self, caller: Caller, glob: str | None = None, detail: Detail = "names"
+    ) -> Answer:
+        """Return the tables and views whose names match, with their columns or more as `detail` asks."""
+        limit = _RELATIONS[detail]
+        columns, rows = await self._runner.relations(caller, like(glob), detail, limit + 1)
+        answer = _cut(columns, rows, limit)
+        note = "there is more: narrow `pattern`, or ask for less detail"
+        return replace(answer, note=note) if answer.truncated else answer
+
+    async def relation(self, caller: Caller, name: str) -> dict[str, Any]:
+        """Return all about one table or view.
+
+        Raises:
+            NotFound: there is none of that name, or the role may not read it.
+        """
+        answer = await self.relations(caller, name.replace("*", ""), "full")
+        if not answer.rows:
+            raise NotFound("table", name)
+        return dict(zip(answer.columns, answer.rows[0], strict=True))
 
 
 def as_csv(answer: Answer) -> str:

@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Sequence
+from fnmatch import fnmatchcase
 from typing import Protocol
 
 from fleet_common.errors import NotConfigured
 from fleet_data.schema.models import Migration
+from fleet_data.schema.privileges import TRUSTED_S
 
-_TRUSTED_S = 60.0  # the catalogs take 10 ms to ask, and a probe comes every few seconds
+_NAMED = 12  # privileges that a message names
 
 
 class OverPrivileged(NotConfigured):
     """Raised when the reader's role may do what a reader must not; the text names the privileges."""
 
-    def __init__(self, role: str, privileges: Sequence[str]) -> None:
+    def __init__(
+        self,
+        role: str,
+        privileges: Sequence[str],
+        hint: str = "Run `python -m fleet_data migrate` and use the role crm_reader",
+    ) -> None:
         super().__init__(
-            f"the reader's role {role} has too many privileges: {', '.join(privileges)}",
-            hint="Run `python -m fleet_data migrate` and use the role crm_reader",
+            f"the reader's role {role} has too many privileges: {_some(privileges)}", hint=hint
         )
 
 
@@ -61,11 +67,14 @@ class Privileges:
         """
         if self._clock() >= self._narrow_until:
             role, found = await self._inspector.reader_privileges()
-            excess = [privilege for privilege in found if privilege not in self._accepted]
+            excess = [each for each in found if not self._accepts(each)]
             if excess:
                 raise OverPrivileged(role, excess)
-            self._narrow_until = self._clock() + _TRUSTED_S
+            self._narrow_until = self._clock() + TRUSTED_S
         await self._inspector.verify_claim()
+
+    def _accepts(self, privilege: str) -> bool:
+        return any(fnmatchcase(privilege, glob) for glob in self._accepted)
 
     async def check_schema(self) -> None:
         """Raise unless the writer finds a schema that is migrated at least as far as this version needs.
@@ -82,3 +91,8 @@ class Privileges:
                 f"the schema is at {found:04} and this version needs {self._version:04}",
                 hint="Run `python -m fleet_data migrate`",
             )
+
+
+def _some(privileges: Sequence[str]) -> str:
+    more = len(privileges) - _NAMED
+    return ", ".join(privileges[:_NAMED]) + (f" and {more} more" if more > 0 else "")

@@ -16,31 +16,12 @@ from contextlib import asynccontextmanager, suppress
 import asyncpg
 
 from fleet_data.claims import PaddedKey
+from fleet_data.schema.functions import REVOKED
 from fleet_data.schema.models import OWNER, READER, WRITER, Login, Migration
 
 _LOCK = 0x666C656574  # "fleet": one run at a time in one database
 _KEPT_KEYS = 2  # the current claim key and the one before, so that a rolling change loses no call
 
-# Functions of pg_catalog that PUBLIC may execute and that a reading caller must not: they change the session,
-# hold locks, wait, write, run SQL from text, or show what other callers do. By name: a version lacks some.
-# Unlocking stays: it does no harm, and the pools of other programs do it on every release.
-_REVOKED_FUNCTIONS = """
-    set_config pg_notify pg_sleep pg_sleep_for pg_sleep_until pg_terminate_backend
-    pg_cancel_backend pg_advisory_lock pg_advisory_lock_shared pg_advisory_xact_lock
-    pg_advisory_xact_lock_shared pg_try_advisory_lock pg_try_advisory_lock_shared
-    pg_try_advisory_xact_lock pg_try_advisory_xact_lock_shared query_to_xml query_to_xmlschema
-    query_to_xml_and_xmlschema cursor_to_xml cursor_to_xmlschema table_to_xml table_to_xmlschema
-    table_to_xml_and_xmlschema schema_to_xml schema_to_xmlschema schema_to_xml_and_xmlschema
-    database_to_xml database_to_xmlschema database_to_xml_and_xmlschema ts_stat ts_rewrite
-    lo_create lo_creat lo_open lo_close loread lowrite lo_lseek lo_lseek64 lo_tell lo_tell64
-    lo_unlink lo_truncate lo_truncate64 lo_from_bytea lo_get lo_put lo_import lo_export
-    pg_logical_emit_message pg_export_snapshot pg_current_xact_id txid_current setval nextval
-    pg_stat_get_activity pg_stat_get_backend_activity pg_stat_get_backend_idset pg_lock_status
-    pg_prepared_xact pg_blocking_pids pg_stat_get_backend_client_addr
-    pg_stat_get_backend_client_port pg_stat_get_backend_pid pg_stat_get_backend_userid
-    pg_control_system pg_control_checkpoint pg_control_recovery pg_control_init
-    pg_timezone_names pg_get_loaded_modules
-""".split()  # noqa: SIM905 - a list of ninety quoted names is harder to read
 _OWNER_NEEDS = ("set_config", "pg_advisory_lock", "setval", "nextval")
 _WRITER_NEEDS = ("set_config", "nextval")
 
@@ -209,7 +190,7 @@ class MigrationStore:
             WHERE p.pronamespace = 'pg_catalog'::regnamespace AND p.proname = ANY($1)
                 AND has_function_privilege($2, p.oid, 'EXECUTE')
             """,
-            list(_REVOKED_FUNCTIONS),
+            REVOKED,
             READER,
         )
         revokes = [f"REVOKE EXECUTE ON FUNCTION {row['signature']} FROM PUBLIC" for row in rows]

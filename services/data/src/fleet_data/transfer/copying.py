@@ -13,7 +13,9 @@ from typing import Any
 from fleet_common.errors import InvalidInput
 from fleet_data.claims import Caller
 from fleet_data.pool import Connection, Database
+from fleet_data.query.guard import refuse_named
 from fleet_data.query.repository import complaints, wrapped
+from fleet_data.schema.privileges import PrivilegeWatch
 from fleet_data.statements import recorded_one
 from fleet_data.transfer.errors import TransferTooLarge
 from fleet_data.transfer.models import Format
@@ -34,6 +36,7 @@ class Copier:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._watch = PrivilegeWatch(database)
 
     async def columns(self, caller: Caller, source: Source) -> list[Column]:
         """Return the columns that a copy would have; PostgreSQL parses the statement and runs nothing.
@@ -42,6 +45,7 @@ class Copier:
             QueryRejected: PostgreSQL refused it.
             PermissionDenied: the reader has no right to what it names.
         """
+        await self._refuse(source)
         async with self._database.reading(caller) as connection:
             with complaints(connection):
                 return await _proven(connection, source)
@@ -53,6 +57,7 @@ class Copier:
             TransferTooLarge: there are more than the source may have.
             QueryRejected: PostgreSQL refused it.
         """
+        await self._refuse(source)
         async with self._database.reading(caller) as connection:
             with complaints(connection):
                 columns = await _proven(connection, source)
@@ -67,6 +72,10 @@ class Copier:
                 f"more than {source.query.max_rows} rows", hint="Filter, or aggregate in SQL"
             )
         return rows
+
+    async def _refuse(self, source: Source) -> None:
+        """Refuse text that names what the database does not forbid by itself."""
+        refuse_named(source.query.sql, (await self._watch.current()).names)
 
 
 async def _proven(connection: Connection, source: Source) -> list[Column]:

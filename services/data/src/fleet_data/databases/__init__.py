@@ -1,0 +1,1 @@
+"""Other PostgreSQL databases, by name: the same walls round them, as far as they let us."""
