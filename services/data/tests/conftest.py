@@ -31,6 +31,8 @@ from fleet_data.crm.values import parse_value
 from fleet_data.demo.commands import create_tenant, seed
 from fleet_data.history.repository import HistoryRepository
 from fleet_data.history.service import TABLES, History
+from fleet_data.pipeline.repository import PipelineRepository
+from fleet_data.pipeline.service import Pipeline
 from fleet_data.pool import Database, Limits, open_pool
 from fleet_data.query.repository import QueryRepository
 from fleet_data.query.service import Queries
@@ -190,6 +192,12 @@ def history(database: Database) -> History:
 def relations(database: Database) -> Relations:
     """How this test's records hang together."""
     return Relations(RelationsRepository(database))
+
+
+@pytest.fixture
+def pipeline(database: Database) -> Pipeline:
+    """The selling of this test."""
+    return Pipeline(PipelineRepository(database))
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from fleet_data.crm.service import Crm
 from fleet_data.databases.service import Databases
 from fleet_data.history.service import History
 from fleet_data.mail.service import Post
+from fleet_data.pipeline.service import Pipeline
 from fleet_data.relations.service import Relations
 from fleet_data.schema.checks import Privileges
 from fleet_data.transfer.service import Exports
@@ -29,6 +30,7 @@ class Deps:
     post: Post
     campaigns: Campaigns
     relations: Relations
+    pipeline: Pipeline
 
 
 def get_crm(deps: Deps = CurrentDeps()) -> Crm:
@@ -59,6 +61,11 @@ def get_post(deps: Deps = CurrentDeps()) -> Post:
 def get_campaigns(deps: Deps = CurrentDeps()) -> Campaigns:
     """Return the campaigns."""
     return deps.campaigns
+
+
+def get_pipeline(deps: Deps = CurrentDeps()) -> Pipeline:
+    """Return the selling."""
+    return deps.pipeline
 
 
 def get_relations(deps: Deps = CurrentDeps()) -> Relations:

@@ -28,6 +28,9 @@ from fleet_data.history import tools as history_tools
 from fleet_data.history.repository import HistoryRepository
 from fleet_data.history.service import TABLES, History
 from fleet_data.mail import tools as mail_tools
+from fleet_data.pipeline import tools as pipeline_tools
+from fleet_data.pipeline.repository import PipelineRepository
+from fleet_data.pipeline.service import Pipeline
 from fleet_data.pool import Database, Limits, open_pool
 from fleet_data.query import resources as query_resources
 from fleet_data.query import tools as query_tools
@@ -74,6 +77,7 @@ async def open_deps(settings: Settings, runtime: Runtime) -> AsyncGenerator[Deps
             crm=crm,
             history=History(HistoryRepository(database, TABLES), cursors),
             relations=Relations(RelationsRepository(database)),
+            pipeline=Pipeline(PipelineRepository(database)),
             databases=Databases(source_of(database), others),
             privileges=Privileges(
                 SchemaInspector(database),
@@ -105,6 +109,7 @@ SERVICE = Service(
         *crm_tools.TOOLS,
         *history_tools.TOOLS,
         *relation_tools.TOOLS,
+        *pipeline_tools.TOOLS,
         *query_tools.TOOLS,
         *transfer_tools.TOOLS,
         *mail_tools.TOOLS,

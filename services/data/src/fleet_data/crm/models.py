@@ -42,6 +42,7 @@ Operator = Literal[
     "is_null",
     "not_null",
 ]
+Detail = Literal["names", "fields", "full"]
 Outcome = Literal["created", "updated", "unchanged", "error"]
 Scalar = str | int | float | bool | None
 

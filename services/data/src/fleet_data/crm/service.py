@@ -16,6 +16,7 @@ from fleet_data.crm.cursor import CursorSigner
 from fleet_data.crm.deletion import Deleted, Deletion, delete, plan_deletion
 from fleet_data.crm.models import (
     MASK,
+    Detail,
     FieldDef,
     Filter,
     Found,
@@ -206,18 +207,29 @@ class Crm:
 
         return Deleted(**await changed(self._store, change, make))
 
-    async def describe(self, caller: Caller, name: str) -> dict[str, Any]:
+    async def describe(
+        self, caller: Caller, name: str, *, detail: Detail = "full"
+    ) -> dict[str, Any]:
         """Return what a model must know to work with an object: fields, choices and, for deals, the stages.
+
+        Args:
+            caller: on whose behalf.
+            name: the object.
+            detail: only what it is, or the names of its fields with it, or everything.
 
         Raises:
             InvalidInput: there is no such object; the text lists those there are.
         """
         if name not in OBJECTS:
             raise InvalidInput(f"no object {name[:60]!r}", hint=f"Objects: {', '.join(OBJECTS)}")
+        told = {"object": name, "about": OBJECTS[name].about}
+        if detail == "names":
+            return told
         of = await self._object(caller, name, extended=True)
+        if detail == "fields":
+            return {**told, "fields": list(of.fields)}
         schema = {
-            "object": of.name,
-            "about": of.about,
+            **told,
             "sql_view": f"crm.{of.table}",
             "match_on": ["id", *of.match_on],
             "fields": [_described(field) for field in of.fields.values()],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Annotated, Any, get_args
 from uuid import UUID
 
@@ -18,7 +19,8 @@ from fleet_common.policy import Grant
 from fleet_data.claims import Caller
 from fleet_data.crm.annotations import DESTROYS, READS, WRITES, ObjectParam, not_theirs
 from fleet_data.crm.deletion import Deleted, Deletion
-from fleet_data.crm.models import Filter, ObjectName, Operator, Page, Upserted
+from fleet_data.crm.models import Detail, Filter, ObjectName, Operator, Page, Upserted
+from fleet_data.crm.objects import OBJECTS
 from fleet_data.crm.service import Crm
 from fleet_data.deps import Deps, get_caller, get_crm
 
@@ -86,6 +88,40 @@ async def crm_search(  # noqa: PLR0917 - parameters of a tool are named
         truncated=more,
         next_cursor=page.next_cursor,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Described:
+    """What there is to work with."""
+
+    objects: Annotated[
+        list[dict[str, Any]], Field(description="Objects with as much of each as was asked for.")
+    ]
+
+
+@tool(
+    title="Describe the CRM",
+    meta=touches("private"),
+    annotations=READS,
+    tags={"crm"},
+)
+async def crm_describe(
+    object: Annotated[  # noqa: A002 - the name callers know
+        ObjectName | None, Field(description="Kind of record; all of them if left out.")
+    ] = None,
+    detail: Annotated[
+        Detail,
+        Field(description="names: of the objects; fields: and their names; full: everything."),
+    ] = "fields",
+    caller: Caller = Depends(get_caller),
+    crm: Crm = Depends(get_crm),
+) -> Described:
+    """Say which objects the CRM has and which fields, custom ones included, with types, choices and deal stages.
+
+    Ask for `full` of one object before writing to it. Changes nothing.
+    """
+    names = [object] if object else list(OBJECTS)
+    return Described([await crm.describe(caller, name, detail=detail) for name in names])
 
 
 @tool(
@@ -227,7 +263,7 @@ async def crm_delete(  # noqa: PLR0917 - parameters of a tool are named
     return await crm.delete(call, planned_version=planned)
 
 
-TOOLS = (crm_search, crm_get, crm_upsert, crm_delete)
+TOOLS = (crm_describe, crm_search, crm_get, crm_upsert, crm_delete)
 
 
 def _may_define(name: str, grant: Grant) -> None:

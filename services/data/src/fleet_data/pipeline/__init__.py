@@ -1,0 +1,1 @@
+"""Selling: moving deals through their stages, counting them, and turning leads into contacts."""
