@@ -57,8 +57,8 @@ chaos: $(STAMP) ## Three replicas of everything, one killed every second, 10,000
 	@$(BIN)/python -m pytest -q -m chaos tests
 
 .PHONY: load
-load: $(STAMP) ## Mixed calls for two minutes: no refusal without a reason, no growing memory; LOAD_SECONDS=600 for longer
-	@$(BIN)/python -m pytest -q -m load tests
+load: $(STAMP) ## Mixed calls for two minutes and 2,000 rounds of noise; LOAD_SECONDS=600 FUZZ_EXAMPLES=20000 for longer
+	@$(BIN)/python -m pytest -q -m load tests services/gateway/tests/fuzz
 
 .PHONY: bench
 bench: $(STAMP) ## Run the benchmarks and rewrite the tables in bench/README.md
