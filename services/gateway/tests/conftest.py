@@ -123,6 +123,7 @@ class Fleet:
     services: dict[str, AsyncExitStack]
     events: Events
     settings: Settings
+    urls: dict[str, str]
 
     def client(self, **headers: str) -> httpx.AsyncClient:
         return httpx.AsyncClient(
@@ -195,6 +196,7 @@ async def fleet(
             settings = ServiceSettings(
                 keys_file=empty,
                 internal_public_key_file=public,
+                allowed_hosts=(f"{service.name}:80",),
                 redis_url=SecretStr(services_redis) if services_redis else None,
             )
             services[service.name] = await stack.enter_async_context(AsyncExitStack())
@@ -204,11 +206,10 @@ async def fleet(
             keys_file=keys_file,
             internal_private_key_file=private,
             refresh_s=0.2,
-            services=tuple(f"{name}={url}" for name, url in urls.items()),
-            **gateway_settings,
+            **{"services": tuple(f"{name}={url}" for name, url in urls.items())} | gateway_settings,
         )
         app = await asyncio.to_thread(create_gateway, SERVICE, config)
         url = await stack.enter_async_context(serving(app))
-        running = Fleet(url, key.text, sales.text, services, events, config)
+        running = Fleet(url, key.text, sales.text, services, events, config, urls)
         await wait_until(running.is_ready)
         yield running

@@ -34,6 +34,8 @@ def test_a_service_may_have_several_urls_and_a_fourth_service_needs_no_code() ->
         ("SERVICES", "data=http://data:8081/mcp", "expected a URL"),
         ("FALLBACKS", "llm_*=nobody", "fallbacks name unknown services: nobody"),
         ("CHANGED_TOOLS", "ignore", "CHANGED_TOOLS"),
+        ("SERVICES", "key=http://data:8081", "does not begin with the name of a service"),
+        ("KUBERNETES_URL", "http://10.0.0.1", "KUBERNETES_URL"),
     ],
 )
 def test_a_wrong_setting_stops_the_start_with_a_sentence(name: str, value: str, said: str) -> None:
@@ -67,3 +69,9 @@ def test_a_client_secret_goes_nowhere_in_plain_text(
     )
     with nullcontext() if is_taken else pytest.raises(SettingsError, match="EXCHANGE_URL"):
         create_gateway(SERVICE, settings)
+
+
+def test_where_the_cluster_names_the_services_a_laptops_are_not_among_them() -> None:
+    assert read(REGISTRY="kubernetes", FALLBACKS="llm_*=aiml-small").backends() == {}
+    named = read(REGISTRY="kubernetes", SERVICES="data=http://data:8081")
+    assert named.backends() == {"data": ("http://data:8081",)}

@@ -12,12 +12,20 @@ import httpx
 import pytest
 from fastmcp import Client
 from fastmcp.client.transports import StreamableHttpTransport
+from starlette.responses import PlainTextResponse
 
 from fleet_common.auth.internal import InternalSigner, generate_keypair
 from fleet_common.auth.keys import KeyFile
 from fleet_common.auth.usage import KeyUsage
 from fleet_common.mcp import Runtime, Service
-from fleet_common.mcp.app import create_app, create_open_app
+from fleet_common.mcp.app import (
+    LateDoors,
+    assemble,
+    create_app,
+    create_open_app,
+    door_pair,
+    open_credentials,
+)
 from fleet_common.redis import create_redis
 from fleet_common.settings import ServiceSettings, SettingsError
 from fleet_common.testing import principal, serving, viewer, wait_until
@@ -308,3 +316,30 @@ async def test_a_revoked_key_is_out_within_a_second(
         return (await http.post("/mcp", **modern("tools/list"))).status_code == 401
 
     await wait_until(is_out, within_s=3)
+
+
+async def test_doors_open_and_close_while_the_process_runs(
+    settings: ServiceSettings, viewer_key: str
+) -> None:
+    run = Runtime.create("gateway", "1", settings)
+
+    @asynccontextmanager
+    async def lifespan(_app: Any) -> AsyncGenerator[None]:
+        yield
+
+    late = LateDoors()
+    app = await asyncio.to_thread(assemble, [], settings, run, lifespan=lifespan, late=late)
+    credentials = await asyncio.to_thread(open_credentials, settings, run)
+    behind = PlainTextResponse("behind the door")
+
+    async def status(path: str, **headers: str) -> int:
+        return (await client.post(path, headers=headers, json={})).status_code
+
+    async with serving(app) as url, httpx.AsyncClient(base_url=url) as client:
+        assert await status("/data/mcp") == 404
+        late.open("data", door_pair(behind, credentials, service="data", prefix="/data"))
+        for path in ("/data/mcp", "/data/key/mcp"):
+            assert await status(path) == 401
+            assert await status(path, authorization=f"Bearer {viewer_key}") == 200
+        late.close("data")
+        assert await status("/data/mcp") == 404

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from fleet_common.mcp import CurrentDeps
 from fleet_gateway.balancing.service import Pool
+from fleet_gateway.cluster.service import Cluster
 from fleet_gateway.lists.cache import ListCache
 from fleet_gateway.registry.service import Registry
 
@@ -18,6 +19,7 @@ class Deps:
     registry: Registry
     pools: Mapping[str, Pool]
     lists: ListCache
+    cluster: Cluster | None
 
 
 def get_deps(deps: Deps = CurrentDeps()) -> Deps:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import chain
 from typing import Any
 
 import anyio.to_thread
+from fastmcp.server.auth import AuthProvider
 from starlette.applications import Starlette
 from starlette.routing import Route
-from starlette.types import ASGIApp
 
 from fleet_common.auth import Principal
 from fleet_common.auth.configured import secure_url
@@ -23,6 +24,7 @@ from fleet_common.mcp.app import (
     AtPath,
     Credentials,
     Door,
+    LateDoors,
     assemble,
     door_pair,
     mcp_transport,
@@ -31,6 +33,7 @@ from fleet_common.mcp.app import (
 )
 from fleet_common.mcp.identity import principal_of
 from fleet_common.mcp.server import create_server
+from fleet_common.metrics import Metrics
 from fleet_common.tasks.caller import TaskCaller, still_allowed
 from fleet_gateway import __version__
 from fleet_gateway.approvals.routes import ApprovalRoutes
@@ -38,14 +41,17 @@ from fleet_gateway.balancing.service import Pool, PoolMetrics, PoolOptions
 from fleet_gateway.carriers.models import CARRIED, Carried
 from fleet_gateway.carriers.service import Carrier
 from fleet_gateway.carriers.service import asks as carried_asks
+from fleet_gateway.cluster.client import Account, ClusterApi
+from fleet_gateway.cluster.service import Cluster
 from fleet_gateway.deps import Deps
-from fleet_gateway.lists.cache import ListCache
+from fleet_gateway.lists.cache import ListCache, Source
 from fleet_gateway.lists.service import ListMerger
 from fleet_gateway.lists.sources import OwnLists, ServiceLists
 from fleet_gateway.registry.changes import Changes, Listeners, is_listening
 from fleet_gateway.registry.commands import registry_command
 from fleet_gateway.registry.models import Catalogue
 from fleet_gateway.registry.pins import FilePins, RedisPins
+from fleet_gateway.registry.roster import Roster
 from fleet_gateway.registry.service import Registry
 from fleet_gateway.rest.service import API_PATH, RestDoor
 from fleet_gateway.rest.service import asks as rest_asks
@@ -76,29 +82,37 @@ class _Parts:
     forwarder: Forwarder
     registry: Registry
     lists: ListCache
+    roster: Roster
+    cluster: Cluster | None
 
     @asynccontextmanager
     async def opened(self) -> AsyncGenerator[Deps]:
-        async with self.forwarder.opened(), self.registry.watching(), self.lists.opened():
-            yield Deps(self.registry, self.forwarder.pools, self.lists)
+        async with (
+            self.forwarder.opened(),
+            self.cluster.watching() if self.cluster else nullcontext(),
+            self.registry.watching(),
+            self.lists.opened(),
+        ):
+            yield Deps(self.registry, self.forwarder.pools, self.lists, self.cluster)
 
 
 def _connect(settings: Settings, runtime: Runtime) -> _Parts:
     pem = read_key(settings.internal_private_key_file, "FLEET_GATEWAY_INTERNAL_PRIVATE_KEY_FILE")
     nesting = Nesting(pem)
     backends = settings.backends()
-    pool_metrics = PoolMetrics(runtime.metrics)
     options = PoolOptions(discover_s=settings.discover_s, hold_s=settings.hold_s)
+    create_pool = partial(Pool, metrics=PoolMetrics(runtime.metrics), options=options)
     catalogue = Catalogue(backends)
+    pools = {name: create_pool(name, urls) for name, urls in backends.items()}
     forwarder = Forwarder(
-        {name: Pool(name, urls, pool_metrics, options) for name, urls in backends.items()},
+        pools,
         catalogue,
         _tokens(settings, InternalSigner(pem)),
         nesting,
         runtime.metrics,
         connect_timeout_s=settings.connect_timeout_s,
     )
-    sources = {name: ServiceLists(name, forwarder) for name in backends}
+    sources: dict[str, Source] = {name: ServiceLists(name, forwarder) for name in backends}
     registry = Registry(
         catalogue,
         sources,
@@ -108,6 +122,7 @@ def _connect(settings: Settings, runtime: Runtime) -> _Parts:
         refresh_s=settings.refresh_s,
         list_timeout_s=settings.list_timeout_s,
         holds=settings.changed_tools == "hold",
+        has_endpoints=lambda service: bool(pools[service].endpoints),
     )
     lists = ListCache(
         sources,
@@ -116,7 +131,26 @@ def _connect(settings: Settings, runtime: Runtime) -> _Parts:
         timeout_s=settings.list_timeout_s,
     )
     registry.on_change.append(lists.expire)
-    return _Parts(nesting, forwarder, registry, lists)
+    roster = Roster(
+        pools,
+        sources,
+        catalogue,
+        [*settings.fallback_services()],
+        create_pool=lambda name: create_pool(name, ()),
+        create_source=lambda name: ServiceLists(name, forwarder),
+        on_join=[registry.joined],
+        on_leave=[registry.left],
+    )
+    return _Parts(
+        nesting, forwarder, registry, lists, roster, _cluster(settings, roster, runtime.metrics)
+    )
+
+
+def _cluster(settings: Settings, roster: Roster, metrics: Metrics) -> Cluster | None:
+    if settings.registry != "kubernetes":
+        return None
+    api = ClusterApi(settings.kubernetes_url, Account(settings.kubernetes_account), metrics)
+    return Cluster(api, roster.apply, metrics)
 
 
 def _tokens(settings: Settings, signer: InternalSigner) -> Tokens:
@@ -146,7 +180,10 @@ SERVICE: Service[Settings, Deps] = Service(
     settings=Settings,
     open_deps=open_deps,
     tools=(fleet_status, fleet_find_tools, fleet_call_tool),
-    checks=lambda deps: (Check("services", deps.registry.settled),),
+    checks=lambda deps: (
+        Check("services", deps.registry.settled),
+        *([Check("cluster", deps.cluster.seen)] if deps.cluster else []),
+    ),
     # Declares the capability; the router sends the requests themselves to the services.
     complete=lambda _ref, _argument, _context: None,
     commands={"registry": registry_command, "routes": routes_command(open_deps)},
@@ -174,31 +211,37 @@ def create_gateway(
         registry,
         forwarder,
         ListMerger(own, parts.lists, hides=run.switches.hides),
-        settings.fallback_services(),
+        parts.roster.fallbacks,
         listeners=Listeners(run.audit),
         inner=InnerCalls(run.limits, run.audit),
     )
     credentials = open_credentials(settings, run)
-    straight = {
-        name: Straight(name, registry.catalogue.services[name], forwarder, own)
-        for name in forwarder.pools
-    }
-    carriers = {
-        each: Carrier(each, forwarder, run.audit)
-        for each in CARRIED
-        if each.service in forwarder.pools
-    }
-    doors = _doors(service.name, router, straight, credentials, carriers)
+    own_doors = door_pair(router, credentials, service=service.name)
+    everybody = own_doors[0].verifier
+
+    def paths_to(name: str) -> tuple[list[Door], list[Route]]:
+        straight = Straight(name, registry.catalogue.services[name], forwarder, own)
+        carriers = [(c, Carrier(c, forwarder, run.audit)) for c in CARRIED if c.service == name]
+        return _paths_to(name, straight, carriers, credentials, everybody)
+
+    late = LateDoors()
+    parts.roster.on_join.append(lambda name: late.open(name, *paths_to(name)))
+    parts.roster.on_leave.append(late.close)
+    configured = [paths_to(name) for name in forwarder.pools]
     approving = ApprovalRoutes(
         run.approvals,
         run.policy,
         run.audit,
         run.switches,
-        verify=partial(principal_of, doors[0].verifier),
+        verify=partial(principal_of, everybody),
         recall=partial(_recalled, credentials),
     )
     return assemble(
-        doors,
+        [
+            *own_doors,
+            *chain.from_iterable(doors for doors, _ in configured),
+            Door(API_PATH, everybody, RestDoor(router), asks=rest_asks),
+        ],
         settings,
         run,
         lifespan=local.router.lifespan_context,
@@ -206,35 +249,27 @@ def create_gateway(
         routes=[
             *approving.routes(),
             *WebhookRoutes(settings.webhook_owners(), forwarder).routes(),
-            *(Route(c.path, app) for c, app in carriers.items() if not c.needs_caller),
+            *chain.from_iterable(routes for _, routes in configured),
         ],
+        late=late,
     )
 
 
-def _doors(
-    name: str,
-    router: Router,
-    straight: Mapping[str, Straight],
+def _paths_to(
+    service: str,
+    straight: Straight,
+    carriers: Sequence[tuple[Carried, Carrier]],
     credentials: Credentials,
-    carriers: Mapping[Carried, Carrier],
-) -> list[Door]:
-    """Return the doors that hold slots; the first is `/mcp`, which knows every kind of credential."""
-    behind: dict[str, tuple[ASGIApp, str]] = {
-        "": (router, name),
-        **{f"/{each}": (app, each) for each, app in straight.items()},
-    }
-    doors = [
-        door
-        for prefix, (app, owner) in behind.items()
-        for door in door_pair(app, credentials, service=owner, prefix=prefix)
-    ]
-    everybody = doors[0].verifier
-    carried = [
+    everybody: AuthProvider | None,
+) -> tuple[list[Door], list[Route]]:
+    """Return the doors that lead to one service alone, and the paths that are carried there for anybody."""
+    doors = door_pair(straight, credentials, service=service, prefix=f"/{service}")
+    doors += [
         Door(each.path, everybody, app, asks=carried_asks)
-        for each, app in carriers.items()
+        for each, app in carriers
         if each.needs_caller
     ]
-    return [*doors, Door(API_PATH, everybody, RestDoor(router), asks=rest_asks), *carried]
+    return doors, [Route(each.path, app) for each, app in carriers if not each.needs_caller]
 
 
 async def _recalled(credentials: Credentials, caller: TaskCaller) -> Principal:

@@ -13,6 +13,12 @@ from fleet_common.settings import CommaList, ServiceSettings
 
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,30}")
 _URL = re.compile(r"https?://[^/?#@\s]+/?")
+_OWN = {"gateway", "key"}  # the gateway's own lists and its own door
+
+
+def is_service_name(text: str) -> bool:
+    """Return whether a service may have this name: it is a part of paths and of audiences."""
+    return _NAME.fullmatch(text) is not None and text not in _OWN
 
 
 class Settings(ServiceSettings):
@@ -34,7 +40,19 @@ class Settings(ServiceSettings):
             "aiml=http://127.0.0.1:8083",
         ),
         description="The services as name=base URL, comma-separated. A name may come several times; every address that "
-        "a host name has in DNS is an endpoint.",
+        "a host name has in DNS is an endpoint. With FLEET_GATEWAY_REGISTRY=kubernetes the default is none.",
+    )
+    registry: Literal["configuration", "kubernetes"] = Field(
+        "configuration",
+        description="Where services come from besides FLEET_GATEWAY_SERVICES: nowhere else, or the Kubernetes Services "
+        "in the gateway's namespace that have the label mcp-fleet.dev/service.",
+    )
+    kubernetes_url: str = Field(
+        "https://kubernetes.default.svc", pattern="^https://", description="The Kubernetes API."
+    )
+    kubernetes_account: Path = Field(
+        Path("/var/run/secrets/kubernetes.io/serviceaccount"),
+        description="Folder with the token, ca.crt and namespace of the pod's service account.",
     )
     webhooks: CommaList = Field(
         ("github=devops",),
@@ -91,7 +109,7 @@ class Settings(ServiceSettings):
     def _are_services(cls, entries: tuple[str, ...]) -> tuple[str, ...]:
         for entry in entries:
             name, _, url = entry.partition("=")
-            if not _NAME.fullmatch(name):
+            if not is_service_name(name):
                 raise ValueError(f"{entry!r} does not begin with the name of a service and =")
             if not _URL.fullmatch(url):
                 raise ValueError(f"{name}: expected a URL such as http://{name}:8081")
@@ -108,7 +126,7 @@ class Settings(ServiceSettings):
     @model_validator(mode="after")
     def _name_known_services(self) -> Self:
         unknown = {service for _, service in self.fallback_services()} - self.backends().keys()
-        if unknown:
+        if unknown and self.registry == "configuration":
             raise ValueError(f"fallbacks name unknown services: {', '.join(sorted(unknown))}")
         return self
 
@@ -122,7 +140,9 @@ class Settings(ServiceSettings):
         return {provider: owner for provider, _, owner in (e.partition("=") for e in self.webhooks)}
 
     def backends(self) -> dict[str, tuple[str, ...]]:
-        """Return the base URLs of each service by name."""
+        """Return the base URLs of each configured service by name."""
+        if self.registry == "kubernetes" and "services" not in self.model_fields_set:
+            return {}  # the default is a laptop's
         urls: dict[str, tuple[str, ...]] = {}
         for name, _, url in (entry.partition("=") for entry in self.services):
             urls[name] = (*urls.get(name, ()), url.rstrip("/"))

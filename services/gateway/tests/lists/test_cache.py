@@ -117,12 +117,25 @@ async def test_after_five_minutes_the_next_caller_waits_for_a_new_list() -> None
         assert (await world.get())[0]["edition"] == 2
 
 
-async def test_a_known_change_makes_every_list_old() -> None:
+async def test_after_a_known_change_the_next_list_is_the_new_one() -> None:
     async with opened() as world:
         await world.get()
+        world.services["data"].edition = 2
         world.cache.expire()
+        assert {row["edition"] for row in await world.get() if "data" in row["name"]} == {2}
         await world.get()
         await settle()
+        assert world.asked == 2
+
+
+async def test_a_list_that_was_asked_for_before_a_change_is_asked_for_again() -> None:
+    async with opened() as world:
+        world.services["data"].open.clear()
+        asking = asyncio.create_task(world.get())
+        await settle()
+        world.cache.expire()
+        world.services["data"].open.set()
+        await asking
         assert world.asked == 2
 
 

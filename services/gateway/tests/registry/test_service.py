@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,13 @@ def service() -> Service:
     return Service()
 
 
-def registry_of(service: Service, pins: PinStore | None = None, *, holds: bool = True) -> Registry:
+def registry_of(
+    service: Service,
+    pins: PinStore | None = None,
+    *,
+    holds: bool = True,
+    has_endpoints: Callable[[str], bool] = lambda _service: True,
+) -> Registry:
     async def is_ready(_service: str) -> bool:
         return True
 
@@ -59,6 +66,7 @@ def registry_of(service: Service, pins: PinStore | None = None, *, holds: bool =
         refresh_s=60,
         list_timeout_s=1,
         holds=holds,
+        has_endpoints=has_endpoints,
     )
 
 
@@ -185,3 +193,31 @@ async def test_a_service_that_goes_away_keeps_its_catalogue(service: Service) ->
     await registry.refresh()
     assert owner(registry, "tools/call", "crm_get") == "data"
     assert registry.catalogue.services["data"].is_ready is False
+
+
+async def test_a_service_that_is_scaled_to_zero_is_not_started_to_ask_what_is_known(
+    service: Service,
+) -> None:
+    endpoints: list[str] = []
+    registry = registry_of(service, has_endpoints=lambda _service: bool(endpoints))
+    await registry.refresh()  # never seen: it must be asked once
+    service.tools["crm_new"] = {}
+    await registry.refresh()
+    assert owner(registry, "tools/call", "crm_new") is None
+    assert owner(registry, "tools/call", "crm_get") == "data"
+    endpoints.append("10.0.0.1")
+    await registry.refresh()
+    assert owner(registry, "tools/call", "crm_new") == "data"
+
+
+async def test_a_server_without_a_version_has_the_one_of_its_label(service: Service) -> None:
+    registry = registry_of(service)
+    service.version = ""
+    state = registry.catalogue.services["data"]
+    state.labelled_version = "1.0"
+    await registry.refresh()
+    assert state.offer.version == "1.0"
+    service.tools["crm_write"] = {"description": "changed in a release"}
+    state.labelled_version = "1.1"
+    await registry.refresh()
+    assert state.offer.held == frozenset()

@@ -33,6 +33,7 @@ async def open_client(
     metrics: Metrics | None = None,
     max_connections: int = 100,
     forward_deadline: bool = False,
+    tls: ssl.SSLContext | None = None,
 ) -> AsyncIterator[httpx.AsyncClient]:
     """Open a client with the httpx API on aiohttp's connections (a quarter of httpx's own CPU).
 
@@ -51,6 +52,7 @@ async def open_client(
         metrics: where each attempt is observed as `mcp_downstream_seconds{dep=name}`.
         max_connections: most connections at once; further requests wait within their time.
         forward_deadline: tell the other side the time left, as `Fleet-Timeout-Ms`.
+        tls: whom to trust; the authorities that the web trusts by default.
 
     Requests raise `DeadlineExceeded`, `Unavailable` (with `retry_after_s`) or `UpstreamFailed`.
     """
@@ -63,10 +65,11 @@ async def open_client(
         metrics=metrics,
         forward_deadline=forward_deadline,
     )
+    trusted = tls or _tls()
     async with (
-        _open_session(max_connections) as session,
+        _open_session(max_connections, trusted) as session,
         httpx.AsyncClient(
-            transport=ResilientTransport(AiohttpTransport(_tls(), client=session), dependency),
+            transport=ResilientTransport(AiohttpTransport(trusted, client=session), dependency),
             base_url=base_url,
             headers=headers,
             timeout=timeout_s,
@@ -77,10 +80,10 @@ async def open_client(
         yield client
 
 
-def _open_session(max_connections: int) -> aiohttp.ClientSession:
+def _open_session(max_connections: int, tls: ssl.SSLContext) -> aiohttp.ClientSession:
     connector = aiohttp.TCPConnector(
         limit=max_connections,
-        ssl=_tls(),
+        ssl=tls,
         keepalive_timeout=_KEEPALIVE_S,
         ttl_dns_cache=_DNS_TTL_S,
     )

@@ -86,6 +86,30 @@ class Credentials:
     oauth: OAuth | None
 
 
+class LateDoors:
+    """Doors that a process opens and closes while it runs; `assemble` says in which app."""
+
+    def __init__(self) -> None:
+        self._open: dict[str, list[Route]] = {}
+        self._routes: list[BaseRoute] = []
+        self._routes_of: Callable[[Door], list[Route]] = lambda _door: []
+
+    def attach(self, app: Starlette, routes_of: Callable[[Door], list[Route]]) -> None:
+        """Let doors into `app`, each as the routes that `routes_of` makes of it."""
+        self._routes, self._routes_of = app.router.routes, routes_of
+
+    def open(self, group: str, doors: Sequence[Door], routes: Sequence[Route] = ()) -> None:
+        """Open `doors`, and `routes` that are none, after those of the app; the name of the group closes them."""
+        own = (route for door in doors for route in self._routes_of(door))
+        self._open[group] = [*own, *routes]
+        self._routes.extend(self._open[group])
+
+    def close(self, group: str) -> None:
+        """Close the doors of a group; requests that are behind them already end as they would."""
+        for route in self._open.pop(group):
+            self._routes.remove(route)
+
+
 def create_app(
     service: Service[SettingsT, DepsT], settings: SettingsT, *, runtime: Runtime | None = None
 ) -> Starlette:
@@ -209,6 +233,7 @@ def assemble(
     lifespan: Lifespan,
     is_nested: Callable[[Scope], bool] = lambda _scope: False,
     routes: Sequence[BaseRoute] = (),
+    late: LateDoors | None = None,
 ) -> Starlette:
     """Put the standard layers round `doors`.
 
@@ -219,6 +244,7 @@ def assemble(
         lifespan: opened before the first request and closed after the last.
         is_nested: tells whether a request belongs to a call that holds a slot already.
         routes: what else the app serves, inside the outer layers and with no authentication of ours.
+        late: where doors that open later come from; they share the admission, too.
     """
     admission = Admission(
         slots=settings.slots,
@@ -226,18 +252,25 @@ def assemble(
         wait_s=settings.queue_wait_s,
         metrics=runtime.metrics,
     )
-    # A Route whose endpoint is an ASGI app hands the request over whole, for every method.
-    guarded = [
-        Route(door.path, endpoint=_guarded(door, admission, settings, runtime, is_nested))
-        for door in doors
-    ]
+
+    def guarded(door: Door) -> Route:
+        # A Route whose endpoint is an ASGI app hands the request over whole, for every method.
+        app = _guarded(door, admission, settings, runtime, is_nested)
+        return Route(door.path, endpoint=app)
+
     metadata = [metadata_route(door.oauth) for door in doors if door.oauth is not None]
-    return Starlette(
+    app = Starlette(
         # Routes are tried in turn, and nearly all requests are for a door.
-        routes=[*guarded, *_operations(runtime), *metadata, *routes],
+        routes=[*map(guarded, doors), *_operations(runtime), *metadata, *routes],
         middleware=_outer_layers(settings, runtime),
         lifespan=lifespan,
     )
+    if late is not None:
+        late.attach(
+            app,
+            lambda door: [guarded(door), *([metadata_route(door.oauth)] if door.oauth else [])],
+        )
+    return app
 
 
 class AtPath:

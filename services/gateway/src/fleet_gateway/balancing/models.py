@@ -24,11 +24,13 @@ class Address:
         origin: scheme, IP address and port, such as `http://10.0.0.7:8081`.
         authority: host and port as configured; what the endpoint expects in `Host`.
         tls_name: whose certificate it must show; None without TLS.
+        path: of its MCP endpoint.
     """
 
     origin: str
     authority: str
     tls_name: str | None = None
+    path: str = "/mcp"
 
 
 @dataclass(slots=True, eq=False)
@@ -50,7 +52,7 @@ class Endpoint:
     _pauses: int = 0
 
     def __post_init__(self) -> None:
-        self.url = URL(f"{self.address.origin}/mcp")
+        self.url = URL(f"{self.address.origin}{self.address.path}")
 
     def at(self, target: str | None) -> URL:
         """Return the URL of a path and query here; None stands for the MCP endpoint."""

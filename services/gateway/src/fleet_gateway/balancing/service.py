@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import AsyncGenerator, Collection, Iterator, Sequence
+from collections import Counter
+from collections.abc import AsyncGenerator, Collection, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 
@@ -25,7 +26,7 @@ from fleet_common.http.breaker import BreakerOpen, Permit
 from fleet_common.http.retry import RetryBudget
 from fleet_common.metrics import Metrics
 from fleet_gateway.balancing.discovery import addresses
-from fleet_gateway.balancing.models import Endpoint
+from fleet_gateway.balancing.models import Address, Endpoint
 
 log = structlog.get_logger()
 
@@ -65,7 +66,11 @@ class PoolOptions:
 
 
 class Pool:
-    """The endpoints of one service, its breaker and its retry budget."""
+    """The endpoints of one service, its breaker and its retry budget.
+
+    Attributes:
+        zones: endpoints by zone, where that is known.
+    """
 
     def __init__(
         self,
@@ -78,6 +83,7 @@ class Pool:
     ) -> None:
         self.service = service
         self.endpoints: list[Endpoint] = []
+        self.zones: dict[str, int] = {}
         self.breaker = Breaker(clock=clock)
         self.budget = RetryBudget(_BUDGET, clock=clock)
         self._urls = urls
@@ -95,13 +101,17 @@ class Pool:
             yield
 
     async def discover(self) -> None:
-        """Look for endpoints once; known ones keep their state, and all stay when DNS is away."""
+        """Look for endpoints in DNS once; all stay when it is away."""
         found = await addresses(self._urls)
-        if found is None:
-            return
+        if found is not None:
+            self.replace(dict.fromkeys(found, ""))
+
+    def replace(self, found: Mapping[Address, str]) -> None:
+        """Make these the endpoints, each with its zone; known ones keep their state."""
         known = {endpoint.address: endpoint for endpoint in self.endpoints}
-        if found != known.keys():
+        if found.keys() != known.keys():
             log.info("endpoints_changed", service=self.service, endpoints=len(found))
+        self.zones = dict(Counter(zone for zone in found.values() if zone))
         self.endpoints = [
             known.get(address) or Endpoint(address) for address in sorted(found, key=str)
         ]

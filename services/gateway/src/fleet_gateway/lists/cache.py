@@ -48,13 +48,14 @@ class ListCache:
         clock: Clock = time.monotonic,
     ) -> None:
         self._sources = sources
+        self._leading: dict[str, Source] = {}
         self._policy = policy
         self._is_offered = is_offered
         self._timeout_s = timeout_s
         self._clock = clock
         self._known: OrderedDict[Key, Merged] = OrderedDict()
         self._known_under: Policy | None = None
-        self._expired_at = float("-inf")
+        self._changes = 0
         self._looks: dict[Key, asyncio.Task[Merged]] = {}
         self._running: set[asyncio.Task[Merged]] = set()
         self._is_open = False
@@ -74,7 +75,7 @@ class ListCache:
 
     def lead_with(self, source: str, ask: Source) -> None:
         """Ask this source, too, and let its rows win over those of the others."""
-        self._sources = {source: ask, **self._sources}
+        self._leading[source] = ask
 
     async def get(self, method: str, principal: Principal) -> Merged:
         """Return the list of `method` for callers like `principal`.
@@ -85,24 +86,29 @@ class ListCache:
         self._forget_other_policies()
         key = (method, principal.tenant, principal.roles, principal.scopes)
         known = self._known.get(key)
-        if known is None or self._age(known) >= _STALE_S:
-            return await asyncio.shield(self._look(key, principal))
+        if known is None or self._age(known) >= _STALE_S or self._is_outdated(known):
+            merged = await asyncio.shield(self._look(key, principal))
+            if self._is_outdated(merged):  # it was asked for before something changed
+                merged = await asyncio.shield(self._look(key, principal))
+            return merged
         self._known.move_to_end(key)
         if self._age(known) >= (_FRESH_S if known.is_complete else _INCOMPLETE_FRESH_S):
             self._look(key, principal)
         return known
 
     def expire(self) -> None:
-        """Ask again for each list before it is given out as fresh: something has changed."""
-        self._expired_at = self._clock()
+        """Ask again for each list before it is given out: something has changed, and clients are told so."""
+        self._changes += 1
 
     def now(self) -> float:
         """Return the time that the lists' ages are measured by."""
         return self._clock()
 
     def _age(self, merged: Merged) -> float:
-        age = self._clock() - merged.looked_at
-        return max(age, _FRESH_S) if merged.looked_at <= self._expired_at else age
+        return self._clock() - merged.looked_at
+
+    def _is_outdated(self, merged: Merged) -> bool:
+        return merged.changes < self._changes
 
     def _forget_other_policies(self) -> None:
         # Not even a stale list may show what the policy has taken away.
@@ -132,10 +138,11 @@ class ListCache:
 
     async def _ask_all(self, key: Key, principal: Principal) -> Merged:
         policy, before = self._policy.current, self._known.get(key)
+        changes, began = self._changes, self._clock()
         async with asyncio.TaskGroup() as group:
             asked = {
-                source: group.create_task(self._ask(source, key[0], principal))
-                for source in self._sources
+                name: group.create_task(self._ask(name, source, key[0], principal))
+                for name, source in {**self._leading, **self._sources}.items()
             }
         pages = {source: task.result() for source, task in asked.items()}
         merged = Merged(
@@ -144,7 +151,8 @@ class ListCache:
                 for source, page in pages.items()
             },
             is_complete=None not in pages.values(),
-            looked_at=self._clock(),
+            looked_at=began,
+            changes=changes,
         )
         if policy is self._known_under:
             self._known[key] = merged
@@ -152,12 +160,14 @@ class ListCache:
                 self._known.popitem(last=False)
         return merged
 
-    async def _ask(self, source: str, method: str, principal: Principal) -> Page | None:
+    async def _ask(
+        self, name: str, source: Source, method: str, principal: Principal
+    ) -> Page | None:
         try:
             async with asyncio.timeout(self._timeout_s):
-                page = await self._sources[source](method, principal)
+                page = await source(method, principal)
         except (FleetError, TimeoutError) as exc:
-            log.warning("list_incomplete", service=source, error=type(exc).__name__)
+            log.warning("list_incomplete", service=name, error=type(exc).__name__)
             return None
-        rows = tuple(row for row in page.rows if self._is_offered(source, method, row))
+        rows = tuple(row for row in page.rows if self._is_offered(name, method, row))
         return Page(rows, page.ttl_s, page.version)

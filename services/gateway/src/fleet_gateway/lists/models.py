@@ -86,13 +86,15 @@ class Merged:
     Attributes:
         pages: the last good page of each source.
         is_complete: every source answered at the last look.
-        looked_at: monotonic time of that look.
+        looked_at: monotonic time at which that look began.
+        changes: of the registry before that look.
         rows: all rows, the first of each key: the gateway's own `fleet_*` tools win.
     """
 
     pages: Mapping[str, Page]
     is_complete: bool
     looked_at: float
+    changes: int = 0
     rows: tuple[Row, ...] = field(init=False)
 
     def __post_init__(self) -> None:

@@ -58,11 +58,13 @@ class ServiceState:
         offer: what it offered at the last successful look; kept while it is away.
         is_ready: whether it said so at the last look.
         seen_at: time of the last successful look, UTC; None before the first.
+        labelled_version: its version by its label in the cluster, for a server that does not name one.
     """
 
     offer: Offer = field(default_factory=Offer)
     is_ready: bool = False
     seen_at: datetime | None = None
+    labelled_version: str = ""
 
 
 class Catalogue:

@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import structlog
@@ -52,8 +53,10 @@ class Registry:
         refresh_s: float,
         list_timeout_s: float,
         holds: bool = True,
+        has_endpoints: Callable[[str], bool] = lambda _service: True,
     ) -> None:
         self._holds = holds
+        self._has_endpoints = has_endpoints
         self.catalogue = catalogue
         self.on_change: list[Callable[[], None]] = []
         self._sources = sources
@@ -66,6 +69,7 @@ class Registry:
         self._refresh_s = refresh_s
         self._list_timeout_s = list_timeout_s
         self._looking = asyncio.Lock()
+        self._has_changed = asyncio.Event()
         self._looked_at = float("-inf")
         self._began = time.monotonic()
 
@@ -86,6 +90,16 @@ class Registry:
         if unseen and time.monotonic() - self._began < _SETTLE_S:
             raise Unavailable(f"the {unseen} service")
 
+    def joined(self, _service: str) -> None:
+        """Look soon: there is a new service."""
+        self._has_changed.set()
+
+    def left(self, service: str) -> None:
+        """Say that what a service offered is gone."""
+        self._known_pins.pop(service, None)
+        self._held.labels(dep=service).set(0)
+        self._tell()
+
     def is_offered(self, service: str, method: str, row: Row) -> bool:
         """Return whether a row of a service may be shown: a tool must be what it was when it was pinned."""
         pins = self._known_pins.get(service)
@@ -103,31 +117,43 @@ class Registry:
                 return
         async with self._looking:
             async with asyncio.TaskGroup() as group:
-                for service in self._sources:
-                    group.create_task(self._look_at(service), name=f"look-at-{service}")
+                for service, source in self._sources.items():
+                    state = self.catalogue.services[service]
+                    group.create_task(
+                        self._look_at(service, source, state), name=f"look-at-{service}"
+                    )
             self._looked_at = time.monotonic()
 
     async def _watch(self) -> None:
         while True:
             # Services that have never answered are starting: ask them often.
             is_new = self.catalogue.unseen() is not None
-            await asyncio.sleep(min(0.25, self._refresh_s) if is_new else self._refresh_s)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(
+                    min(0.25, self._refresh_s) if is_new else self._refresh_s
+                ):
+                    await self._has_changed.wait()
+            self._has_changed.clear()
             await self.refresh()
 
-    async def _look_at(self, service: str) -> None:
-        state = self.catalogue.services[service]
+    async def _look_at(self, service: str, source: Source, state: ServiceState) -> None:
+        if state.seen_at and not self._has_endpoints(service):
+            # Scaled to zero: to ask would hold the question and so start a pod that nobody needs.
+            state.is_ready = False
+            return
         try:
             async with asyncio.timeout(self._list_timeout_s):
-                pages = {
-                    method: await self._sources[service](method, _REGISTRAR) for method in LISTS
-                }
+                pages = {method: await source(method, _REGISTRAR) for method in LISTS}
                 is_ready = await self._is_ready(service)
         except (FleetError, TimeoutError) as exc:
             if state.is_ready:
                 log.warning("service_lost", service=service, error=type(exc).__name__)
             state.is_ready = False
             return
-        pins = await self._judged(service, pages["tools/list"])
+        tools = pages["tools/list"]
+        if not tools.version:
+            tools = pages["tools/list"] = replace(tools, version=state.labelled_version)
+        pins = await self._judged(service, tools)
         state.is_ready = is_ready
         self._note(service, state, _offer_in(pages, pins))
 
@@ -144,8 +170,11 @@ class Registry:
                 version=offer.version,
                 tools=len(offer.tools),
             )
-            for tell in self.on_change:
-                tell()
+            self._tell()
+
+    def _tell(self) -> None:
+        for tell in self.on_change:
+            tell()
 
     async def _judged(self, service: str, tools: Page) -> Pins:
         seen: Digests = {Definition(tools.version, row.key): row.digest for row in tools.rows}

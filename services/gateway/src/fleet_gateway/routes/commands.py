@@ -5,13 +5,14 @@ from __future__ import annotations
 import argparse
 import asyncio
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 
 import yaml
 from yarl import URL
 
 from fleet_common.mcp import Runtime
+from fleet_gateway.balancing.service import Pool
 from fleet_gateway.deps import Deps
 from fleet_gateway.registry.models import Offer
 from fleet_gateway.routes.models import Backend, Placement, http_routes
@@ -56,10 +57,18 @@ async def _backends(settings: Settings, open_deps: OpenDeps) -> list[Backend]:
         deps = await stack.enter_async_context(open_deps(settings, runtime))
         services = deps.registry.catalogue.services
         return [
-            Backend(name, URL(urls[name][0]).port or 80, _names(state.offer))
+            Backend(*_reference(name, urls, deps.pools[name]), _names(state.offer))
             for name, state in services.items()
             if state.seen_at is not None
         ]
+
+
+def _reference(name: str, urls: Mapping[str, Sequence[str]], pool: Pool) -> tuple[str, int]:
+    if name in urls:
+        return name, URL(urls[name][0]).port or 80
+    # What the cluster names is called by its Kubernetes Service and that one's port.
+    service, _, port = pool.endpoints[0].address.authority.rpartition(":")
+    return service, int(port)
 
 
 def _names(offer: Offer) -> tuple[tuple[str, str], ...]:

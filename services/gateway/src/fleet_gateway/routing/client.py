@@ -144,7 +144,7 @@ class Forwarder:
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self._connections.opened())
             await stack.enter_async_context(self._tokens.opened())
-            for pool in self.pools.values():
+            for pool in [*self.pools.values()]:
                 await stack.enter_async_context(pool.watching())
             yield
 
@@ -189,7 +189,7 @@ class Forwarder:
         Raises:
             ServiceLost: no endpoint took it, or the one that did broke.
         """
-        pool = self.pools[service]
+        pool = self._pool(service)
         endpoint = await pool.choose()
         own = _forwarded(headers)
         own["host"] = endpoint.address.authority
@@ -214,8 +214,8 @@ class Forwarder:
 
     async def is_ready(self, service: str) -> bool:
         """Return whether an endpoint of the service says that it is ready."""
-        pool = self.pools[service]
-        if not pool.endpoints:
+        pool = self.pools.get(service)
+        if pool is None or not pool.endpoints:
             return False
         endpoint = await pool.choose()
         with self._connections.current as session:
@@ -266,7 +266,7 @@ class Forwarder:
     async def _redirected(self, call: Call, service: str, scope: Scope) -> Call:
         headers = await self._own_headers(service, call.principal, scope)
         return replace(
-            call, pool=self.pools[service], headers=headers, tried=[], was_repeated=False
+            call, pool=self._pool(service), headers=headers, tried=[], was_repeated=False
         )
 
     async def _call(
@@ -280,7 +280,7 @@ class Forwarder:
         body = Body(receive)
         await body.begin()
         return Call(
-            pool=self.pools[to.service],
+            pool=self._pool(to.service),
             principal=principal,
             method=scope["method"],
             target=to.target,
@@ -288,6 +288,12 @@ class Forwarder:
             body=body,
             answer=Answer(send),
         )
+
+    def _pool(self, service: str) -> Pool:
+        pool = self.pools.get(service)
+        if pool is None:  # it left while the request was on its way
+            raise Unavailable(f"the {service} service")
+        return pool
 
     async def _own_headers(
         self, service: str, principal: Principal | None, scope: Scope

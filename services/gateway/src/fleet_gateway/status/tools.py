@@ -27,6 +27,7 @@ class ServiceStatus(BaseModel):
         description="Tools held back because their definition changed within one version."
     )
     endpoints: int = Field(description="Endpoints it has.")
+    zones: dict[str, int] = Field(description="Endpoints by zone, where the cluster says it.")
     ejected: int = Field(description="Endpoints left alone for a while after failures.")
     breaker: Literal["closed", "open", "half_open"] = Field(
         description="Open means that the service is left alone for a few seconds."
@@ -69,6 +70,7 @@ def _status(name: str, state: ServiceState, pool: Pool) -> ServiceStatus:
         tools=len(state.offer.tools),
         held=sorted(state.offer.held),
         endpoints=len(pool.endpoints),
+        zones=pool.zones,
         ejected=pool.ejected,
         breaker=pool.breaker.state,
         seen_seconds_ago=None if age is None else round(age, 1),

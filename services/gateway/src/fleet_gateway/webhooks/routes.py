@@ -32,7 +32,7 @@ class WebhookRoutes:
     """Knows the owner of each provider."""
 
     def __init__(self, owners: Mapping[str, str], forwarder: Forwarder) -> None:
-        self._owners = {p: owner for p, owner in owners.items() if owner in forwarder.pools}
+        self._owners = owners
         self._forwarder = forwarder
         self._shares = {provider: Share(_AT_ONCE) for provider in self._owners}
 
@@ -50,7 +50,7 @@ class WebhookRoutes:
     async def _carry(self, request: Request) -> Response:
         provider = request.path_params["provider"]
         owner = self._owners.get(provider)
-        if owner is None:
+        if owner is None or owner not in self._forwarder.pools:
             raise NotFound("webhook", "of this provider")
         target = f"/webhooks/{provider}?{request.url.query}".removesuffix("?")
         try:

@@ -1,0 +1,1 @@
+"""Services that say by Kubernetes labels that they belong to the fleet."""
