@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
+import yaml
 from click.testing import CliRunner, Result
 
 from fleet_cli.__main__ import main
@@ -92,6 +94,36 @@ def test_a_role_that_could_leak_private_data_is_an_error_at_its_line(state: Stat
     assert not verdict.good
     assert len(verdict.lines) == 1
     assert verdict.lines[0].startswith(f"{path}:4: error: roles.agent: reads what outsiders")
+
+
+def test_roles_that_are_safe_apart_are_judged_together_in_the_key_that_has_both(
+    state: State,
+) -> None:
+    text = (
+        "version: 1\nroles:\n  reader: {scopes: ['devops:read']}\n  writer: {scopes: ['x:write']}\n"
+    )
+    path = written(state, text)
+    comment = CatalogueTool(
+        name="gh_comment", service="devops", scope="x:write", touches=("public",), confirmed=False
+    )
+    catalogue = (*read_catalogue(), comment)
+    policy = Policy.model_validate(yaml.safe_load(text))
+    keys = KeyFile(state.keys_file)
+    create = partial(keys.create, tenant="acme", policy=policy)
+    create(name="one", roles=["reader"])
+    assert check(path, catalogue, keys).good
+    past = datetime.now(UTC) - timedelta(seconds=1)
+    create(name="old", roles=["reader", "writer"], expires=past)
+    assert check(path, catalogue, keys).good
+    key = create(name="both", roles=["reader", "writer"]).record
+
+    verdict = check(path, catalogue, keys)
+
+    assert not verdict.good
+    expected = (
+        f"{path}:3: error: roles.reader: key {key.id} (both) with the roles reader and writer reads"
+    )
+    assert verdict.lines[0].startswith(expected)
 
 
 def test_a_role_is_told_how_far_it_reaches(fleet: Fleet, state: State) -> None:

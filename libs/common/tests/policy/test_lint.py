@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from fleet_common.auth import Principal
 from fleet_common.policy import Policy
 from fleet_common.policy.catalogue import CatalogueTool, DataKind
 from fleet_common.policy.lint import Finding, lint
@@ -74,6 +75,38 @@ def test_one_tool_can_be_all_three() -> None:
 
 def test_a_role_of_one_tenant_is_judged_as_well() -> None:
     assert errors({"scopes": EVERYTHING, "tenants": ["acme"]})
+
+
+@pytest.mark.parametrize(
+    ("roles", "tenant", "is_judged"),
+    [
+        (["reader", "writer"], "acme", True),
+        (["reader", "writer", "auditor"], "acme", True),
+        (["reader", "writer", "guard"], "acme", False),  # its denial holds for all of them
+        (["reader", "auditor"], "acme", False),
+        (["writer"], "acme", False),
+        (["reader", "writer"], "shop", False),  # where `writer` does not count
+    ],
+)
+def test_a_key_with_several_roles_is_judged_by_all_that_count_for_it(
+    roles: list[str], tenant: str, is_judged: bool
+) -> None:
+    policy = Policy.model_validate(
+        {
+            "version": 1,
+            "roles": {
+                "reader": {"scopes": ["devops:read", "data:read"]},
+                "writer": {"scopes": ["devops:write"], "tenants": ["acme"]},
+                "auditor": {"scopes": ["data:read"]},
+                "guard": {"deny": ["gh_comment"]},
+            },
+        }
+    )
+    caller = Principal(subject="key:1", tenant=tenant, roles=frozenset(roles), kind="key")
+    found = [each for each in lint(policy, CATALOGUE, [caller]) if each.level == "error"]
+    assert bool(found) is is_judged
+    if found:
+        assert found[0].what.startswith(f"key:1 with the roles {' and '.join(sorted(roles))} reads")
 
 
 def test_a_long_list_of_tools_is_cut() -> None:

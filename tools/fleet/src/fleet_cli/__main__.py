@@ -256,10 +256,10 @@ def policy() -> None:
 @click.argument("file", required=False, type=click.Path(path_type=Path, dir_okay=False))
 @click.pass_obj
 def policy_check(here: Here, file: Path | None) -> None:
-    """Say what is wrong with FILE, line by line; the policy that `fleet run` would use by default."""
+    """Say what is wrong with FILE and with keys that hold several of its roles; by default the one of `fleet run`."""
     policies = _policies()
     path = file or here.state.policy_file(os.environ)
-    _tell(policies.check(path, policies.read_catalogue()))
+    _tell(policies.check(path, policies.read_catalogue(), key_file(here)))
 
 
 @policy.command("explain")

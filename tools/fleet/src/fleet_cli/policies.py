@@ -57,8 +57,10 @@ def read_policy(path: Path | None) -> Policy:
     return PolicyFile(path).load()
 
 
-def check(path: Path | None, catalogue: tuple[CatalogueTool, ...]) -> Verdict:
-    """Return what is wrong or doubtful about a policy file.
+def check(
+    path: Path | None, catalogue: tuple[CatalogueTool, ...], keys: KeyFile | None = None
+) -> Verdict:
+    """Return what is wrong or doubtful about a policy file, and about the roles that keys hold together under it.
 
     Raises:
         BadPolicy: it is no policy at all; the text names each line.
@@ -66,7 +68,7 @@ def check(path: Path | None, catalogue: tuple[CatalogueTool, ...]) -> Verdict:
     policy = read_policy(path)
     text = path.read_text("utf-8") if path else ""
     name = str(path) if path else BUILT_IN_NAME
-    found = lint(policy, catalogue)
+    found = lint(policy, catalogue, _holders(keys) if keys else ())
     lines = [
         f"{name}:{line_of(text, f.path) if path else 1}: {f.level}: {'.'.join(map(str, f.path))}: {f.what}"
         for f in found
@@ -75,6 +77,13 @@ def check(path: Path | None, catalogue: tuple[CatalogueTool, ...]) -> Verdict:
     if good:
         lines.append(f"{name}: {len(policy.roles)} roles, {len(policy.approvals)} approval rules.")
     return Verdict(good, tuple(lines))
+
+
+def _holders(keys: KeyFile) -> Iterator[Principal]:
+    now = datetime.now(UTC)
+    for record in keys.list():
+        if record.is_active(now):
+            yield replace(record.principal(), subject=f"key {record.id} ({record.name})")
 
 
 def whose(who: str, policy: Policy, keys: KeyFile, *, tenant: str) -> Principal:

@@ -65,12 +65,13 @@ def audit_search(service: str, log: AuditLog) -> Callable[..., Any]:
     ) -> ToolResult:
         """Show who called what in your tenant, newest first: allowed, denied and shed calls, by digest of arguments.
 
-        It reads what this process wrote. Where several replicas run, each knows only its own calls: search the
-        collected logs instead.
+        It reads this replica's audit file only. Where several replicas run, or records go elsewhere, search the
+        collected records instead.
         """
         if not isinstance(log.sink, FileSink):
             raise NotConfigured(
-                "this service keeps no audit file", hint="Search where its records are collected"
+                "this service keeps no audit file",
+                hint="Search where its records are collected, or in the table fleet_audit",
             )
         await log.flush()
         question = Question(
