@@ -1,8 +1,9 @@
 """What a valid policy should still not say.
 
 The error is the lethal trifecta (Willison, 2025): a role, or a key with several, that reads text outsiders wrote,
-reads private data and writes where outsiders can see it. One sentence hidden in the text can then make a model carry the data out, unless
-a person looks at each write. The warnings are names that nothing answers to, which are most often misspelt.
+reads private data and writes where outsiders can see it. One sentence hidden in the text can then make a model carry
+the data out, unless a person looks at each write. The warnings are names that nothing answers to, which are most often
+misspelt.
 """
 
 from __future__ import annotations

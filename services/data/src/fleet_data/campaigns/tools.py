@@ -165,7 +165,8 @@ async def campaign_send(  # noqa: PLR0917 - parameters of a tool are named
 
 @tool(
     title="Pause, resume or cancel a campaign",
-    meta={**_SCOPE, **touches("public")},
+    # Not "public": it carries no word of its own out, and what it resumes a person has approved as it is.
+    meta={**_SCOPE, **touches()},
     annotations=_WRITES,
     tags={"campaign"},
 )
