@@ -121,6 +121,7 @@ SERVICE = Service(
         *transfer_resources.RESOURCES,
     ),
     prompts=prompts.PROMPTS,
+    complete=resources.complete,
     checks=checks,
     routes=(
         HttpRoute(path="/exports/{job}", handle=download, methods=("GET", "HEAD")),

@@ -1,14 +1,23 @@
-"""What a model can read before it asks: the schema of each object."""
+"""What a model can read by address: schemas, records, and what a caller may ask for; and what completes an address."""
 
 from __future__ import annotations
 
 import json
+from uuid import UUID
 
 from fastmcp.dependencies import Depends
 from fastmcp.resources import resource
+from fastmcp.server.completions import CompletionReference
+from mcp_types import CompletionArgument, CompletionContext
+from pydantic_core import to_json
 
+from fleet_common.errors import NotFound
+from fleet_common.mcp import CurrentGrant
+from fleet_common.policy import Grant
 from fleet_data.claims import Caller
+from fleet_data.crm.objects import OBJECTS
 from fleet_data.crm.service import Crm
+from fleet_data.crm.showing import fenced
 from fleet_data.deps import get_caller, get_crm
 
 
@@ -28,4 +37,62 @@ async def crm_schema(
     return json.dumps(await crm.describe(caller, object), separators=(",", ":"))
 
 
-RESOURCES = (crm_schema,)
+@resource(
+    "data://limits",
+    name="data_limits",
+    title="Limits of this service",
+    mime_type="application/json",
+    tags={"crm"},
+)
+async def data_limits(grant: Grant = CurrentGrant()) -> str:
+    """Return how much one call may ask for, and what is masked for the caller."""
+    told = {
+        "rows_per_answer": grant.max_rows,
+        "records_per_upsert": 500,
+        "ids_per_get": 100,
+        "masked": sorted(grant.masks),
+        "scopes": sorted(grant.scopes),
+    }
+    return json.dumps(told, separators=(",", ":"))
+
+
+@resource(
+    "crm://{object}/{id}",
+    name="crm_record",
+    title="A CRM record",
+    mime_type="application/json",
+    tags={"crm"},
+)
+async def crm_record(
+    object: str,  # noqa: A002 - the name in the URI template
+    id: str,  # noqa: A002 - as above
+    caller: Caller = Depends(get_caller),
+    crm: Crm = Depends(get_crm),
+) -> str:
+    """Return all fields of a record, such as crm://deal/01a1…; text that people wrote is fenced as untrusted."""
+    if object not in OBJECTS:
+        raise NotFound("object", object[:60])
+    try:
+        found = await crm.get(caller, object, [UUID(id)])
+    except ValueError:
+        raise NotFound(object, id[:60]) from None
+    if found.missing_ids:
+        raise NotFound(object, id)
+    [row] = fenced(found.page, at_most=None)
+    return to_json(dict(zip(found.page.columns, row, strict=True))).decode()
+
+
+RESOURCES = (crm_schema, data_limits, crm_record)
+"""The general address comes last: the first that fits answers."""
+
+
+def complete(
+    _reference: CompletionReference,
+    argument: CompletionArgument,
+    _context: CompletionContext | None,
+) -> list[str]:
+    """Return what an argument of a prompt or an address can be, as far as it is the same for everybody."""
+    return [name for name in _KNOWN.get(argument.name, ()) if name.startswith(argument.value)]
+
+
+_KNOWN = {"object": tuple(OBJECTS), "stale_days": ("7", "14", "30", "60", "90")}

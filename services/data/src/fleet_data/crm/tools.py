@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, get_args
 from uuid import UUID
@@ -13,15 +12,16 @@ from pydantic import BaseModel, Field, WithJsonSchema
 
 from fleet_common.approvals import Plan, needs_approval
 from fleet_common.errors import InvalidInput, PermissionDenied
-from fleet_common.mcp import TABLE_SCHEMA, CurrentGrant, CurrentPlan, fence, table, touches
+from fleet_common.mcp import TABLE_SCHEMA, CurrentGrant, CurrentPlan, table, touches
 from fleet_common.mcp.params import Cursor, DryRun, Fields, IdempotencyKey, Limit
 from fleet_common.policy import Grant
 from fleet_data.claims import Caller
 from fleet_data.crm.annotations import DESTROYS, READS, WRITES, ObjectParam, not_theirs
 from fleet_data.crm.deletion import Deleted, Deletion
-from fleet_data.crm.models import Detail, Filter, ObjectName, Operator, Page, Upserted
+from fleet_data.crm.models import Detail, Filter, ObjectName, Operator, Upserted
 from fleet_data.crm.objects import OBJECTS
 from fleet_data.crm.service import Crm
+from fleet_data.crm.showing import fenced
 from fleet_data.deps import Deps, get_caller, get_crm
 
 _SEARCH_CHARS = 500  # of a free text in a list; crm_get returns the whole
@@ -84,7 +84,7 @@ async def crm_search(  # noqa: PLR0917 - parameters of a tool are named
     more = page.next_cursor is not None
     return table(
         page.columns,
-        _fenced(page, at_most=_SEARCH_CHARS),
+        fenced(page, at_most=_SEARCH_CHARS),
         truncated=more,
         next_cursor=page.next_cursor,
     )
@@ -149,7 +149,7 @@ async def crm_get(  # noqa: PLR0917 - parameters of a tool are named
     found = await crm.get(caller, object, ids, fields=fields)
     return table(
         found.page.columns,
-        _fenced(found.page, at_most=None),
+        fenced(found.page, at_most=None),
         extra={"missing_ids": list(found.missing_ids)},
     )
 
@@ -285,20 +285,3 @@ def _outcomes(result: Upserted) -> ToolResult:
         "counts": dict(result.counts),
     }
     return table(columns, rows, extra=facts)
-
-
-def _fenced(page: Page, *, at_most: int | None) -> Sequence[Sequence[Any]]:
-    """Return the rows with free text marked as untrusted, and cut where `at_most` says so."""
-    free = [index for index, column in enumerate(page.columns) if column in page.free_text]
-    if not free:
-        return page.rows
-    rows = [list(row) for row in page.rows]
-    for row in rows:
-        for index in free:
-            if row[index]:
-                row[index] = fence(_cut(row[index], at_most))
-    return rows
-
-
-def _cut(text: str, at_most: int | None) -> str:
-    return text if at_most is None or len(text) <= at_most else f"{text[:at_most]}…"
