@@ -41,7 +41,7 @@ async def exported(exports: Exports, caller: Caller, request: ExportRequest) -> 
         pass
 
     job = await exports.start(caller, request, key=None)
-    return await exports.watch(caller, job, report)
+    return await exports.desk.watch(caller, job, report)
 
 
 def content(files: Path, job: Job) -> bytes:
@@ -175,7 +175,7 @@ async def test_a_job_that_fails_says_why_and_leaves_no_file(  # noqa: PLR0917 - 
         job = await exported(exports, demo, request_)
         assert job.state == "failed"
         assert error in str(job.error)
-        assert exports.link(job) is None
+        assert exports.desk.link(job) is None
     assert await asyncio.to_thread(files_in, files) == []
 
 
@@ -189,9 +189,9 @@ async def test_a_repeated_call_finds_its_job_and_nobody_else_does(
         await exports.start(demo, replace(request, object="task"), key="k")
     for stranger in (other, replace(demo, subject="key:other")):
         with pytest.raises(NotFound):
-            await exports.status(stranger, UUID(first.id))
+            await exports.desk.status(stranger, UUID(first.id))
         with pytest.raises(NotFound):
-            await exports.cancel(stranger, UUID(first.id))
+            await exports.desk.cancel(stranger, UUID(first.id))
 
 
 async def test_a_cancelled_job_ends_its_statement_and_leaves_no_file(
@@ -209,9 +209,9 @@ async def test_a_cancelled_job_ends_its_statement_and_leaves_no_file(
         return busy == 0 and not await is_running()
 
     await wait_until(is_running)
-    assert (await exports.cancel(demo, UUID(job.id))).state == "cancelled"
+    assert (await exports.desk.cancel(demo, UUID(job.id))).state == "cancelled"
     await wait_until(is_gone)
-    assert (await exports.status(demo, UUID(job.id))).state == "cancelled"
+    assert (await exports.desk.status(demo, UUID(job.id))).state == "cancelled"
 
 
 async def test_a_worker_that_stops_hands_its_job_to_the_next(
@@ -222,19 +222,19 @@ async def test_a_worker_that_stops_hands_its_job_to_the_next(
         job = await first.start(demo, request, key=None)
 
         async def is_running() -> bool:
-            return (await first.status(demo, UUID(job.id))).state == "running"
+            return (await first.desk.status(demo, UUID(job.id))).state == "running"
 
         await wait_until(is_running)
     async with exporting(tasks_worker=False) as idle:
-        handed_back = await idle.status(demo, UUID(job.id))
+        handed_back = await idle.desk.status(demo, UUID(job.id))
     assert (handed_back.state, handed_back.attempts) == ("queued", 1)
     async with exporting() as second:
 
         async def is_taken() -> bool:
-            return (await second.status(demo, UUID(job.id))).attempts == 2
+            return (await second.desk.status(demo, UUID(job.id))).attempts == 2
 
         await wait_until(is_taken)
-        await second.cancel(demo, UUID(job.id))
+        await second.desk.cancel(demo, UUID(job.id))
 
 
 async def test_a_job_whose_worker_died_is_done_by_another(
@@ -252,7 +252,7 @@ async def test_a_job_whose_worker_died_is_done_by_another(
     await asyncio.to_thread(torn.parent.mkdir, parents=True)
     await asyncio.to_thread(torn.write_text, "bo")
     async with exporting() as exports:
-        done = await exports.watch(demo, job, _silently)
+        done = await exports.desk.watch(demo, job, _silently)
     assert (done.state, done.attempts) == ("done", 2)
     assert content(files, done) == b"body\nb\n"
 
@@ -268,11 +268,11 @@ async def test_what_is_past_its_time_is_deleted(
     await admin_connection.execute("UPDATE store.export_jobs SET expires_at = now()")
 
     async def is_expired() -> bool:
-        return (await exports.status(demo, UUID(job.id))).state == "expired"
+        return (await exports.desk.status(demo, UUID(job.id))).state == "expired"
 
     await wait_until(is_expired)
     assert await asyncio.to_thread(files_in, files) == []
-    assert exports.link(await exports.status(demo, UUID(job.id))) is None
+    assert exports.desk.link(await exports.desk.status(demo, UUID(job.id))) is None
 
 
 async def test_without_a_folder_there_are_no_exports(exporting: OpenExports, demo: Caller) -> None:
@@ -280,4 +280,4 @@ async def test_without_a_folder_there_are_no_exports(exporting: OpenExports, dem
         with pytest.raises(NotConfigured, match="no folder"):
             await exports.start(demo, ExportRequest("csv", object="note"), key=None)
     with pytest.raises(NotFound):
-        await exports.status(demo, uuid4())
+        await exports.desk.status(demo, uuid4())

@@ -6,7 +6,8 @@ fast as Python makes batches of rows, and its memory is bounded by the piece.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 # It has no types.
@@ -87,3 +88,17 @@ def zstd_output(file: Any) -> Any:
     """Return a file that packs what is written to it."""
     codec = pa.Codec("zstd", compression_level=_ZSTD_LEVEL)
     return pa.CompressedOutputStream(pa.PythonFile(file, mode="w"), codec.name)
+
+
+def parquet_rows(path: Path, batch_rows: int) -> Iterator[dict[str, Any]]:
+    """Yield the rows of a Parquet file.
+
+    Raises:
+        InvalidInput: it is none.
+    """
+    try:
+        with parquet.ParquetFile(path) as file:
+            for batch in file.iter_batches(batch_rows, use_threads=False):
+                yield from batch.to_pylist()
+    except (pa.ArrowException, OSError):
+        raise InvalidInput("the file is not Parquet") from None

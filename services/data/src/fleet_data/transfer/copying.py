@@ -7,24 +7,25 @@ exactly that wrapped text is copied, as the reader, in the same READ ONLY transa
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 from fleet_common.errors import InvalidInput
 from fleet_data.claims import Caller
 from fleet_data.pool import Connection, Database
 from fleet_data.query.guard import refuse_named
-from fleet_data.query.repository import complaints, wrapped
+from fleet_data.query.repository import complaints
 from fleet_data.schema.privileges import PrivilegeWatch
 from fleet_data.statements import recorded_one
 from fleet_data.transfer.errors import TransferTooLarge
 from fleet_data.transfer.models import Format
-from fleet_data.transfer.sources import Column, Source, unique
+from fleet_data.transfer.sources import ROW_BYTES, Column, Source, unique
 
-_SIMPLE = frozenset({
-    *("bool", "int2", "int4", "int8", "float4", "float8", "numeric", "text", "varchar", "bpchar", "uuid"),
-    *("date", "timestamp", "timestamptz", "time", "jsonb"),
+_SMALL = frozenset({
+    *("bool", "int2", "int4", "int8", "float4", "float8", "uuid", "date", "timestamp", "timestamptz", "time"),
 })  # fmt: skip
+_LENGTH_FIRST = frozenset({"text", "varchar", "bytea"})
+_SIMPLE = _SMALL | {"numeric", "money2", "text", "varchar", "bpchar", "jsonb"}
 # Neither occurs in JSON as PostgreSQL writes it, so nothing is quoted and no backslash is doubled.
 _UNQUOTED = {"quote": "\x01", "delimiter": "\x02"}
 
@@ -61,7 +62,7 @@ class Copier:
         async with self._database.reading(caller) as connection:
             with complaints(connection):
                 columns = await _proven(connection, source)
-                text, options = _copied(wrapped(source.query), format_, columns)
+                text, options = _copied(wrapped(source, columns), format_, columns)
                 with recorded_one("COPY"):
                     status = await connection.copy_from_query(
                         text, *source.query.params, output=sink, format="csv", **options
@@ -87,8 +88,41 @@ async def _proven(connection: Connection, source: Source) -> list[Column]:
         Column(a.name, "money2" if a.name in source.two_decimals else a.type.name)
         for a in alone.get_attributes()
     ]
-    await connection.prepare(wrapped(source.query), name="")
+    await connection.prepare(wrapped(source, columns), name="")
     return columns
+
+
+def wrapped(source: Source, columns: Sequence[Column]) -> str:
+    """Return the statement whose rows are copied, for a text that is known to be whole.
+
+    The columns are called c0, c1, … inside, so that two may have one name, and none of the caller's names is ours.
+    A row that is too large ends the statement before it is sent, because one cell can have a gigabyte.
+    """
+    inside = [f"q.c{number}" for number in range(len(columns))]
+    shown = ", ".join(
+        f"{c} AS {_quoted(column.name)}" for c, column in zip(inside, columns, strict=True)
+    )
+    sizes = [size for c, column in zip(inside, columns, strict=True) if (size := _size(c, column))]
+    return (
+        f"SELECT {shown} FROM (\n{source.query.sql}\n) q ({', '.join(c[2:] for c in inside)}) "  # noqa: S608 - raw SQL is the purpose; see the module
+        f"WHERE CASE WHEN {' + '.join(sizes) or '0'} > {ROW_BYTES} THEN crm.row_too_large() ELSE true END "
+        f"LIMIT {source.query.max_rows + 1}"
+    )
+
+
+def _size(value: str, column: Column) -> str | None:
+    """Return the expression for the size of a value as text; None where it is a few bytes.
+
+    The length of a text or bytea stands before it, so asking costs nothing even when it is compressed.
+    """
+    if column.kind in _SMALL:
+        return None
+    measure = value if column.kind in _LENGTH_FIRST else f"({value})::text"
+    return f"coalesce(octet_length({measure}), 0)"
+
+
+def _quoted(name: str) -> str:
+    return '"{}"'.format(name.replace('"', '""'))
 
 
 def _copied(sql: str, format_: Format, columns: list[Column]) -> tuple[str, dict[str, Any]]:

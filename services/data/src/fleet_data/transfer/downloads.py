@@ -15,7 +15,7 @@ from fleet_data.transfer.models import ExportRequest, Job
 
 async def download(request: Request, deps: Deps) -> Response:
     """Answer with the file, or the ranges that were asked for: a broken download goes on where it ended."""
-    job, path = await deps.exports.file(request.path_params["job"], dict(request.query_params))
+    job, path = await deps.exports.desk.file(request.path_params["job"], dict(request.query_params))
     if request.headers.get("if-none-match") == _etag(job):
         return Response(status_code=304, headers=_headers(job))
     if not await anyio.Path(path).exists():

@@ -76,6 +76,43 @@ class ExportRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class ImportRequest:
+    """What is to be read from a file, as the row of its job keeps it.
+
+    Attributes:
+        upload: id of the file.
+        mapping: name in the file → field; None where the names are the fields'.
+        match_on: the field that finds an existing record.
+        masks: what the caller may not set, as of when the job was made.
+    """
+
+    object: str
+    format: Format
+    upload: str
+    mapping: Mapping[str, str] | None = None
+    match_on: str = "id"
+    dry_run: bool = False
+    masks: tuple[str, ...] = ()
+
+    @classmethod
+    def of_json(cls, stored: Mapping[str, Any]) -> ImportRequest:
+        """Return the request that `to_json` stored."""
+        return cls(**{**stored, "masks": tuple(stored["masks"])})
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what the row of the job keeps."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Reject:
+    """A line of a file that was not imported, and why."""
+
+    line: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Job:
     """One export or import, as its row says. Times are ISO 8601 in UTC."""
 
@@ -123,10 +160,15 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """What a job that went well leaves: a file, unless it was a dry run, and facts about it."""
+    """What a job that went well leaves: a file, if there is one, and facts about it.
+
+    Attributes:
+        is_recorded: the row of the job says so already, in the transaction of what the job did.
+    """
 
     rows: int
     bytes: int = 0
     file: str | None = None
     sha256: str | None = None
     result: Mapping[str, Any] = field(default_factory=dict)
+    is_recorded: bool = False

@@ -9,11 +9,12 @@ from datetime import timedelta
 from fleet_data.pool import Database
 from fleet_data.settings import Settings
 from fleet_data.transfer.copying import Copier
+from fleet_data.transfer.desk import Bounds, Desk
 from fleet_data.transfer.folder import Folder
 from fleet_data.transfer.links import Links
 from fleet_data.transfer.models import Due
 from fleet_data.transfer.repository import Jobs, due_jobs
-from fleet_data.transfer.service import Bounds, Exports
+from fleet_data.transfer.service import Exports
 from fleet_data.transfer.worker import Pace, Worker
 
 _LINK = timedelta(hours=1)
@@ -31,7 +32,8 @@ async def open_exports(settings: Settings, database: Database) -> AsyncGenerator
         life=timedelta(hours=settings.files_hours),
         link=_LINK,
     )
-    exports = Exports(Jobs(database, "export"), Copier(database), folder, links, bounds)
+    desk = Desk(Jobs(database, "export"), "exports", folder, links, bounds)
+    exports = Exports(desk, Copier(database))
 
     async def look() -> list[Due]:
         return list(await due_jobs(database))
@@ -43,7 +45,7 @@ async def open_exports(settings: Settings, database: Database) -> AsyncGenerator
 
     pace = Pace(settings.tasks_concurrency, settings.tasks_redelivery_s)
     worker = Worker({"export": exports}, look, forget, pace)
-    exports.wake = worker.wake
+    desk.wake = worker.wake
     works = settings.tasks_worker and folder is not None
     async with worker.working() if works else nullcontext():
         yield exports

@@ -21,7 +21,7 @@ from fleet_data.transfer.models import Compression, ExportRequest, Progress
 from fleet_data.transfer.sources import Column
 
 _PIECE_BYTES = 1024 * 1024  # a write in a thread costs the loop about 0.1 ms: few and large
-_ROW_GROUP_BYTES = 8 * 1024 * 1024
+_ROW_GROUP_BYTES = 2 * 1024 * 1024
 _GZIP_LEVEL = 1  # three times as fast as 6 for a tenth more bytes
 
 

@@ -29,7 +29,7 @@ async def export_job(
         id_ = UUID(job)
     except ValueError:
         raise NotFound("job", job[:60]) from None
-    return to_json(exports.told(await exports.status(caller, id_))).decode()
+    return to_json(exports.desk.told(await exports.desk.status(caller, id_))).decode()
 
 
 RESOURCES = (export_job,)

@@ -19,7 +19,7 @@ from fleet_data.query.service import one_statement
 from fleet_data.transfer.models import ExportRequest
 
 MASK = "***"
-ROW_BYTES = 1024 * 1024  # a row of a file, in the server's memory
+ROW_BYTES = 1024 * 1024  # a row of a file, as text
 _FILTER: TypeAdapter[Filter] = TypeAdapter(Filter)
 
 

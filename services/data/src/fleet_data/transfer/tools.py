@@ -78,7 +78,7 @@ async def export_data(  # noqa: PLR0917 - parameters of a tool are named
         max_rows=grant.rows(_MOST_ROWS),
     )
     job = await exports.start(caller, request, key=_key(idempotency_key))
-    return _answer(exports, await exports.watch(caller, job, _reporting(ctx)))
+    return _answer(exports, await exports.desk.watch(caller, job, _reporting(ctx)))
 
 
 @tool(
@@ -99,7 +99,7 @@ async def export_status(
     exports: Exports = Depends(get_exports),
 ) -> ToolResult:
     """Say how far an export is, with a fresh link once it is done; or cancel it."""
-    job = await (exports.cancel if cancel else exports.status)(caller, job_id)
+    job = await (exports.desk.cancel if cancel else exports.desk.status)(caller, job_id)
     return _answer(exports, job)
 
 
@@ -122,7 +122,7 @@ def _reporting(ctx: Context) -> Any:
 
 
 def _answer(exports: Exports, job: Job) -> ToolResult:
-    facts = exports.told(job)
+    facts = exports.desk.told(job)
     content: list[Any] = [TextContent(type="text", text=to_json(facts).decode())]
     if job.state == "done":
         asked = ExportRequest.of_json(job.request)

@@ -144,7 +144,7 @@ class Worker:
                     raise
                 await runner.remove(job.tenant, job.id)  # cancelled by its owner
                 return
-        if await runner.jobs.finish(job, done, worker=self._name):
+        if done.is_recorded or await runner.jobs.finish(job, done, worker=self._name):
             log.info("transfer_finished", job=job.id, rows=done.rows, bytes=done.bytes)
         else:
             log.warning("transfer_lost", job=job.id)
