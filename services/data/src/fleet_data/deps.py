@@ -15,6 +15,7 @@ from fleet_data.mail.service import Post
 from fleet_data.pipeline.service import Pipeline
 from fleet_data.relations.service import Relations
 from fleet_data.schema.checks import Privileges
+from fleet_data.transfer.imports import Imports
 from fleet_data.transfer.service import Exports
 
 
@@ -27,6 +28,7 @@ class Deps:
     databases: Databases
     privileges: Privileges
     exports: Exports
+    imports: Imports
     post: Post
     campaigns: Campaigns
     relations: Relations
@@ -71,6 +73,11 @@ def get_pipeline(deps: Deps = CurrentDeps()) -> Pipeline:
 def get_relations(deps: Deps = CurrentDeps()) -> Relations:
     """Return how records hang together."""
     return deps.relations
+
+
+def get_imports(deps: Deps = CurrentDeps()) -> Imports:
+    """Return the imports."""
+    return deps.imports
 
 
 def get_caller(grant: Grant = CurrentGrant()) -> Caller:

@@ -44,8 +44,8 @@ from fleet_data.schema.models import MIGRATIONS
 from fleet_data.settings import Settings
 from fleet_data.transfer import resources as transfer_resources
 from fleet_data.transfer import tools as transfer_tools
-from fleet_data.transfer.downloads import download
-from fleet_data.transfer.opening import open_exports
+from fleet_data.transfer.doors import download, upload
+from fleet_data.transfer.opening import open_transfers
 
 INSTRUCTIONS = """A CRM: companies, contacts, leads, deals, activities, notes, tasks. crm_search finds records, \
 crm_get reads them, crm_upsert creates and changes them (try dry_run first), db_query answers questions that need \
@@ -69,6 +69,7 @@ async def open_deps(settings: Settings, runtime: Runtime) -> AsyncGenerator[Deps
         database = Database(*pools, signer=signer, limits=limits)
         patient = replace(limits, statement_s=settings.transfer_timeout_s)
         files = Database(*pools, signer=signer, limits=patient)
+        exports, imports = await stack.enter_async_context(open_transfers(settings, files))
         cursors = CursorSigner(secret)
         crm = Crm(CrmRepository(database, parse=parse_value), cursors)
         outreach = await stack.enter_async_context(open_outreach(settings, runtime, database, crm))
@@ -84,7 +85,8 @@ async def open_deps(settings: Settings, runtime: Runtime) -> AsyncGenerator[Deps
                 MIGRATIONS,
                 accepted=settings.accept_privileges,
             ),
-            exports=await stack.enter_async_context(open_exports(settings, files)),
+            exports=exports,
+            imports=imports,
             post=outreach.post,
             campaigns=outreach.campaigns,
         )
@@ -125,6 +127,7 @@ SERVICE = Service(
     checks=checks,
     routes=(
         HttpRoute(path="/exports/{job}", handle=download, methods=("GET", "HEAD")),
+        HttpRoute(path="/uploads/{id}", handle=upload, methods=("PUT", "HEAD")),
         *campaign_routes.ROUTES,
     ),
     commands={

@@ -93,3 +93,4 @@ class Settings(ServiceSettings):
         None,
         description="The gateway's `/unsubscribe` as recipients reach it; campaigns are not sent without one.",
     )
+    import_mb: int = Field(256, ge=1, description="Largest file to import, in MB.")

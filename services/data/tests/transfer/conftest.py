@@ -10,7 +10,8 @@ import pytest
 
 from fleet_data.pool import Database
 from fleet_data.settings import Settings
-from fleet_data.transfer.opening import open_exports
+from fleet_data.transfer.imports import Imports
+from fleet_data.transfer.opening import open_transfers
 from fleet_data.transfer.service import Exports
 
 OpenExports = Callable[..., AbstractAsyncContextManager[Exports]]
@@ -29,10 +30,18 @@ def exporting(database: Database, settings: Settings, files: Path) -> OpenExport
     @asynccontextmanager
     async def opened(on: Database = database, **more: object) -> AsyncGenerator[Exports]:
         chosen = settings.model_copy(update={"files_dir": files, "tasks_redelivery_s": 2.0, **more})
-        async with open_exports(chosen, on) as exports:
+        async with open_transfers(chosen, on) as (exports, _):
             yield exports
 
     return opened
+
+
+@pytest.fixture
+async def imports(database: Database, settings: Settings, files: Path) -> AsyncGenerator[Imports]:
+    """Imports of this test's database."""
+    chosen = settings.model_copy(update={"files_dir": files, "import_mb": 1})
+    async with open_transfers(chosen, database) as (_, imports):
+        yield imports
 
 
 @pytest.fixture

@@ -22,9 +22,10 @@ from pyarrow import parquet  # type: ignore[import-untyped]
 from fleet_common.errors import InvalidInput, KeyReused, NotConfigured, NotFound, PermissionDenied
 from fleet_common.testing import wait_until
 from fleet_data.claims import Caller
-from fleet_data.crm.service import MASK, Crm
+from fleet_data.crm.service import Crm
 from fleet_data.transfer.models import ExportRequest, Job
 from fleet_data.transfer.service import Exports
+from fleet_data.transfer.sources import MASK
 
 OpenExports = Callable[..., AbstractAsyncContextManager[Exports]]
 Admin: TypeAlias = "asyncpg.Connection[asyncpg.Record]"

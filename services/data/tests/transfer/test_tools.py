@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import hashlib
 import json
 from collections.abc import AsyncGenerator
@@ -26,7 +27,9 @@ from fleet_data.settings import Settings
 
 @pytest.fixture
 def settings(settings: Settings, files: Path, tmp_path: Path) -> Settings:
-    return settings.model_copy(update={"files_dir": files, "keys_file": tmp_path / "keys.json"})
+    return settings.model_copy(
+        update={"files_dir": files, "keys_file": tmp_path / "keys.json", "import_mb": 1}
+    )
 
 
 @pytest.fixture
@@ -101,6 +104,50 @@ async def test_a_link_opens_nothing_but_what_it_was_made_for(
         assert (await http.get(path, params=query)).status_code in {404, 405}
 
 
+async def test_a_file_is_uploaded_by_a_link_and_imported_by_a_tool(
+    settings: Settings, http: httpx.AsyncClient
+) -> None:
+    async with Client(create_server(SERVICE, settings, local_principal=admin())) as client:
+        opened = (await call(client, "import_data", {"object": "company"})).structured_content
+        link, data = path_of(opened["upload_url"]), b"name,domain\nA,a.example\nB,bad\n"
+        first = await http.put(link, content=data[:9], headers={"upload-complete": "?0"})
+        assert (first.status_code, first.headers["upload-offset"]) == (200, "9")
+        late = await http.put(link, content=data[5:], headers={"upload-offset": "5"})
+        assert (late.status_code, late.headers["upload-offset"]) == (409, "9")
+        assert (await http.head(link)).headers["upload-offset"] == "9"
+        arguments = {"object": "company", "upload_id": opened["upload_id"], "match_on": "domain"}
+        with pytest.raises(ToolError, match="finished upload"):
+            await call(client, "import_data", arguments)
+        digest = base64.b64encode(hashlib.sha256(data).digest()).decode()
+        rest = {"upload-offset": "9", "repr-digest": f"sha-256=:{digest}:"}
+        assert (await http.put(link, content=data[9:], headers=rest)).status_code == 201
+        assert (await http.put(link, content=data)).status_code == 409  # it is whole
+
+        done = (await call(client, "import_data", arguments)).structured_content
+        assert (done["created"], done["rejected"], done["rejects"][0][0]) == (1, 1, 3)
+        assert (await http.get(path_of(done["url"]))).text.startswith("line,reason\n3,")
+        again = await call(client, "export_status", {"job_id": done["job_id"]})
+        assert again.structured_content["created"] == 1
+
+
+async def test_a_file_that_arrives_wrong_or_too_large_is_refused(
+    settings: Settings, http: httpx.AsyncClient
+) -> None:
+    async with Client(create_server(SERVICE, settings, local_principal=admin())) as client:
+        opened = (await call(client, "import_data", {"object": "company"})).structured_content
+        link = path_of(opened["upload_url"])
+        other = base64.b64encode(hashlib.sha256(b"other").digest()).decode()
+        for headers, status in (
+            ({"repr-digest": f"sha-256=:{other}:"}, 400),
+            ({"repr-digest": "md5=:x:"}, 400),
+            ({"upload-offset": "x"}, 400),
+        ):
+            assert (await http.put(link, content=b"a", headers=headers)).status_code == status
+        large = await http.put(link, content=b"x" * (2**20 + 1))
+        assert large.status_code == 413
+        assert (await http.put("/uploads/" + "0" * 36, content=b"x")).status_code == 404
+
+
 async def test_a_failed_export_is_an_error_that_says_why(client: Client[Any]) -> None:
     with pytest.raises(ToolError, match="division by zero"):
         await client.call_tool(
@@ -111,6 +158,6 @@ async def test_a_failed_export_is_an_error_that_says_why(client: Client[Any]) ->
 async def test_a_definition_takes_no_more_than_a_kilobyte(settings: Settings) -> None:
     async with Client(create_server(SERVICE, settings, local_principal=admin())) as client:
         tools = {tool.name: tool for tool in await client.list_tools()}
-    for name in ("export_data", "export_status"):
+    for name in ("export_data", "export_status", "import_data"):
         size = len(tools[name].model_dump_json(by_alias=True, exclude_none=True))
         assert size <= 2048, f"{name}: {size}"

@@ -65,7 +65,12 @@ class Copier:
                 text, options = _copied(wrapped(source, columns), format_, columns)
                 with recorded_one("COPY"):
                     status = await connection.copy_from_query(
-                        text, *source.query.params, output=sink, format="csv", **options
+                        text,
+                        *source.query.params,
+                        output=sink,
+                        format="csv",
+                        timeout=self._database.patience_s(),
+                        **options,
                     )
         rows = int(status.removeprefix("COPY "))
         if rows > source.query.max_rows:

@@ -1,4 +1,4 @@
-"""From settings to exports that work, with a worker beside them unless other processes do that."""
+"""From settings to exports and imports that work, with a worker beside them unless other processes do that."""
 
 from __future__ import annotations
 
@@ -11,18 +11,22 @@ from fleet_data.settings import Settings
 from fleet_data.transfer.copying import Copier
 from fleet_data.transfer.desk import Bounds, Desk
 from fleet_data.transfer.folder import Folder
+from fleet_data.transfer.imports import Imports
 from fleet_data.transfer.links import Links
-from fleet_data.transfer.models import Due
+from fleet_data.transfer.models import Due, Kind
 from fleet_data.transfer.repository import Jobs, due_jobs
 from fleet_data.transfer.service import Exports
-from fleet_data.transfer.worker import Pace, Worker
+from fleet_data.transfer.uploads import Uploads
+from fleet_data.transfer.worker import Pace, Runner, Worker
 
 _LINK = timedelta(hours=1)
 
 
 @asynccontextmanager
-async def open_exports(settings: Settings, database: Database) -> AsyncGenerator[Exports]:
-    """Yield the exports; `database` gives a statement as long as a file may take."""
+async def open_transfers(
+    settings: Settings, database: Database
+) -> AsyncGenerator[tuple[Exports, Imports]]:
+    """Yield exports and imports; `database` gives a statement as long as a file may take."""
     folder = None if settings.files_dir is None else Folder(settings.files_dir)
     base = settings.links_url or f"http://{settings.host}:{settings.port}"
     links = Links(settings.claims_key.get_secret_value(), base)
@@ -35,17 +39,26 @@ async def open_exports(settings: Settings, database: Database) -> AsyncGenerator
     desk = Desk(Jobs(database, "export"), "exports", folder, links, bounds)
     exports = Exports(desk, Copier(database))
 
+    uploads = Uploads(
+        database, folder, links, most_bytes=settings.import_mb * 2**20, life=bounds.life
+    )
+    inward = Desk(Jobs(database, "import"), "imports", folder, links, bounds)
+    imports = Imports(inward, database, uploads)
+    runners: dict[Kind, Runner] = {"export": exports, "import": imports}
+
     async def look() -> list[Due]:
         return list(await due_jobs(database))
 
     async def forget(due: Due) -> None:
-        if due.kind == "export":
-            await exports.remove(due.tenant, due.id)
-            await exports.jobs.expire(due)
+        if due.kind == "upload":
+            await uploads.forget(due)
+            return
+        await runners[due.kind].remove(due.tenant, due.id)
+        await runners[due.kind].jobs.expire(due)
 
     pace = Pace(settings.tasks_concurrency, settings.tasks_redelivery_s)
-    worker = Worker({"export": exports}, look, forget, pace)
-    desk.wake = worker.wake
+    worker = Worker(runners, look, forget, pace)
+    desk.wake = inward.wake = worker.wake
     works = settings.tasks_worker and folder is not None
     async with worker.working() if works else nullcontext():
-        yield exports
+        yield exports, imports

@@ -12,7 +12,7 @@ from fleet_common.digests import digest_of
 from fleet_common.errors import FleetError, KeyReused
 from fleet_data.claims import Caller
 from fleet_data.ids import uuid7
-from fleet_data.pool import Database
+from fleet_data.pool import Connection, Database
 from fleet_data.transfer.models import Due, Finished, Job, Kind, Progress
 
 _COLUMNS = (
@@ -121,9 +121,26 @@ class Jobs:
             dict(done.result),
         )
 
+    async def finish_in(self, connection: Connection, job: Job, done: Finished) -> bool:
+        """Record what the job left in the transaction that did it; false when the job is this attempt's no more."""
+        found = await connection.fetchval(
+            f"UPDATE {self._table} SET state = 'done', finished_at = now(), rows = $3, bytes = $4, file = $5, "  # noqa: S608 - a name of ours
+            "sha256 = $6, result = $7 WHERE id = $1 AND state = 'running' AND attempts = $2 RETURNING true",
+            *(
+                job.id,
+                job.attempts,
+                done.rows,
+                done.bytes,
+                done.file,
+                done.sha256,
+                dict(done.result),
+            ),
+        )
+        return found is True
+
     async def fail(self, job: Job, error: FleetError, *, worker: str) -> bool:
         """Record why the job failed."""
-        text = str(error) if error.hint is None else f"{error}. {error.hint}"
+        text = error.message if error.hint is None else f"{error.message}. {error.hint}"
         return await self._held(
             job,
             "state = 'failed', finished_at = now(), error_code = $3, error = $4",

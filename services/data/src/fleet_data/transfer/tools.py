@@ -1,4 +1,4 @@
-"""Exports as a model sees them."""
+"""Exports and imports as a model sees them."""
 
 from __future__ import annotations
 
@@ -12,14 +12,17 @@ from mcp_types import ResourceLink, TextContent, ToolAnnotations
 from pydantic import Field, WithJsonSchema
 from pydantic_core import to_json
 
+from fleet_common.errors import InvalidInput, NotFound
 from fleet_common.mcp import CurrentGrant, touches
-from fleet_common.mcp.params import IdempotencyKey
+from fleet_common.mcp.params import DryRun, IdempotencyKey
 from fleet_common.policy import Grant
 from fleet_common.tasks import running_task
 from fleet_data.claims import Caller
 from fleet_data.crm.models import Filter, ObjectName
-from fleet_data.deps import get_caller, get_exports
-from fleet_data.transfer.models import Compression, ExportRequest, Format, Job
+from fleet_data.deps import get_caller, get_exports, get_imports
+from fleet_data.transfer.desk import Desk
+from fleet_data.transfer.imports import Imports
+from fleet_data.transfer.models import Compression, ExportRequest, Format, ImportRequest, Job
 from fleet_data.transfer.service import Exports
 
 _READS = {"fleet/scope": "data:read"}  # it makes a file and changes no record
@@ -28,10 +31,8 @@ _JOB_SCHEMA = {
     "properties": {
         "job_id": {"type": "string"},
         "state": {"type": "string"},
-        "rows": {"type": "integer"},
-        "url": {"type": ["string", "null"]},
+        "url": {"type": "string"},
     },
-    "required": ["job_id", "state"],
 }
 _FILTER_SCHEMA = {"type": ["object", "null"], "description": "As in crm_search."}
 _MOST_ROWS = 10**9
@@ -78,11 +79,11 @@ async def export_data(  # noqa: PLR0917 - parameters of a tool are named
         max_rows=grant.rows(_MOST_ROWS),
     )
     job = await exports.start(caller, request, key=_key(idempotency_key))
-    return _answer(exports, await exports.desk.watch(caller, job, _reporting(ctx)))
+    return _answer(exports.desk, await exports.desk.watch(caller, job, _reporting(ctx)))
 
 
 @tool(
-    title="State of an export",
+    title="State of an export or import",
     meta={**touches("private"), **_READS},
     annotations=ToolAnnotations(
         read_only_hint=False, destructive_hint=False, idempotent_hint=True, open_world_hint=False
@@ -91,19 +92,75 @@ async def export_data(  # noqa: PLR0917 - parameters of a tool are named
     tags={"export"},
 )
 async def export_status(
-    job_id: Annotated[UUID, Field(description="`job_id` of export_data.")],
+    job_id: Annotated[UUID, Field(description="`job_id` of export_data or import_data.")],
     cancel: Annotated[
         bool, Field(description="True stops it, or deletes the file, and its link.")
     ] = False,
     caller: Caller = Depends(get_caller),
     exports: Exports = Depends(get_exports),
+    imports: Imports = Depends(get_imports),
 ) -> ToolResult:
-    """Say how far an export is, with a fresh link once it is done; or cancel it."""
-    job = await (exports.desk.cancel if cancel else exports.desk.status)(caller, job_id)
-    return _answer(exports, job)
+    """Say how far an export or import is, with a fresh link once it is done; or cancel it."""
+    try:
+        return await _state(exports.desk, caller, job_id, cancel=cancel)
+    except NotFound:
+        return await _state(imports.desk, caller, job_id, cancel=cancel)
 
 
-TOOLS = (export_data, export_status)
+@tool(
+    title="Import from a file",
+    meta=touches("private"),
+    annotations=ToolAnnotations(
+        read_only_hint=False, destructive_hint=False, idempotent_hint=False, open_world_hint=False
+    ),
+    output_schema=_JOB_SCHEMA,
+    tags={"import"},
+    task=True,
+)
+async def import_data(  # noqa: PLR0917 - parameters of a tool are named
+    object: Annotated[ObjectName, Field(description="Kind of record.")],  # noqa: A002 - the name callers know
+    format: Annotated[Format, Field(description="Format of the file.")] = "csv",  # noqa: A002 - as above
+    content: Annotated[
+        str | None, Field(max_length=1_000_000, description="The file itself, csv or jsonl.")
+    ] = None,
+    upload_id: Annotated[UUID | None, Field(description="File that was uploaded.")] = None,
+    mapping: Annotated[
+        dict[str, str] | None,
+        Field(max_length=200, description="Name in the file: field. The same names by default."),
+    ] = None,
+    match_on: Annotated[
+        str, Field(max_length=64, description="As in crm_upsert: id, email or domain.")
+    ] = "id",
+    dry_run: DryRun = False,
+    idempotency_key: IdempotencyKey = None,
+    caller: Caller = Depends(get_caller),
+    imports: Imports = Depends(get_imports),
+    ctx: Context = CurrentContext(),
+) -> ToolResult:
+    """Create and update records from a CSV, JSONL or Parquet file; crm_undo takes it back by `change_set_id`.
+
+    Without `content` and `upload_id` it returns a link: PUT the file there, then call again with its `upload_id`.
+    Counts what happened; lines that were refused are in `rejects` and, all of them, behind `url`. An empty value
+    empties the field.
+    """
+    if content is not None and upload_id is not None:
+        raise InvalidInput("name either content or upload_id")
+    if content is None and upload_id is None:
+        return _awaited(imports, *await imports.uploads.open(caller))
+    upload = str(upload_id) if content is None else await imports.uploads.of_text(caller, content)
+    request = ImportRequest(object, format, upload, mapping, match_on, dry_run)
+    job = await imports.start(caller, request, key=_key(idempotency_key))
+    return _answer(imports.desk, await imports.desk.watch(caller, job, _reporting(ctx)))
+
+
+TOOLS = (export_data, export_status, import_data)
+
+
+def _awaited(imports: Imports, upload_id: str, link: str) -> ToolResult:
+    """Return where a file can be sent."""
+    megabytes = imports.uploads.most_bytes // 2**20
+    facts = {"upload_id": upload_id, "upload_url": link, "most_mb": megabytes}
+    return ToolResult(content=to_json(facts).decode(), structured_content=facts)
 
 
 def _key(given: str | None) -> str | None:
@@ -121,18 +178,21 @@ def _reporting(ctx: Context) -> Any:
     return report
 
 
-def _answer(exports: Exports, job: Job) -> ToolResult:
-    facts = exports.desk.told(job)
+async def _state(desk: Desk, caller: Caller, job_id: UUID, *, cancel: bool) -> ToolResult:
+    return _answer(desk, await (desk.cancel if cancel else desk.status)(caller, job_id))
+
+
+def _answer(desk: Desk, job: Job) -> ToolResult:
+    facts = desk.told(job)
     content: list[Any] = [TextContent(type="text", text=to_json(facts).decode())]
-    if job.state == "done":
+    if job.state == "done" and "upload" not in job.request:
         asked = ExportRequest.of_json(job.request)
-        content.append(
-            ResourceLink(
-                type="resource_link",
-                uri=f"export://{job.id}",
-                name=asked.file_name,
-                mime_type=asked.media_type,
-                size=job.bytes,
-            )
+        link = ResourceLink(
+            type="resource_link",
+            uri=f"export://{job.id}",
+            name=asked.file_name,
+            mime_type=asked.media_type,
+            size=job.bytes,
         )
+        content.append(link)
     return ToolResult(content=content, structured_content=facts, is_error=job.state == "failed")

@@ -20,6 +20,7 @@ import structlog
 
 from fleet_common.background import background
 from fleet_common.errors import FleetError, InternalError
+from fleet_data.claims import Caller
 from fleet_data.transfer.models import Due, Finished, Job, Kind, Progress
 from fleet_data.transfer.repository import Jobs
 
@@ -142,12 +143,12 @@ class Worker:
             except asyncio.CancelledError:
                 if asyncio.current_task().cancelling():  # type: ignore[union-attr]
                     raise
-                await runner.remove(job.tenant, job.id)  # cancelled by its owner
+                await self._lost(runner, job)
                 return
         if done.is_recorded or await runner.jobs.finish(job, done, worker=self._name):
             log.info("transfer_finished", job=job.id, rows=done.rows, bytes=done.bytes)
         else:
-            log.warning("transfer_lost", job=job.id)
+            await self._lost(runner, job)
 
     async def _renewing(
         self, runner: Runner, job: Job, progress: Progress, work: asyncio.Task[Finished]
@@ -162,6 +163,14 @@ class Worker:
                     return
             except FleetError as exc:  # away for a moment; the lease lasts longer than that
                 log.info("transfer_lease_not_renewed", job=job.id, error=exc.code)
+
+    @staticmethod
+    async def _lost(runner: Runner, job: Job) -> None:
+        """Delete what is left of a job that its owner cancelled; one that somebody else has is theirs."""
+        log.info("transfer_lost", job=job.id)
+        now = await runner.jobs.get(Caller(job.tenant, job.subject), job.id)
+        if now is not None and now.state == "cancelled":
+            await runner.remove(job.tenant, job.id)
 
     async def _failed(self, runner: Runner, job: Job, error: FleetError) -> None:
         await runner.remove(job.tenant, job.id)
