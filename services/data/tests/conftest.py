@@ -45,6 +45,22 @@ from fleet_data.settings import Settings
 CLAIMS_KEY = "a-claims-key-for-tests-of-32-characters"
 EMPTY, SEEDED = "data_template_empty", "data_template_seeded"
 GMAIL = Path(__file__).parent / "emulate" / "gmail.py"
+PEOPLE = """
+INSERT INTO store.contacts (tenant, id, first_name, last_name, email, lifecycle, created_by, updated_by)
+SELECT 'demo', gen_random_uuid(), 'Person' || n, 'X', 'p' || n || '@example.org', 'lead', 't', 't'
+FROM generate_series(1, $1) n
+"""
+AROUND = """
+UPDATE store.contacts SET first_name = NULL WHERE email = 'p1@example.org';
+INSERT INTO store.consents (tenant, id, address, channel, purpose, state, decided_at, created_by, updated_by)
+SELECT 'demo', gen_random_uuid(), email, 'email', 'marketing', 'granted', now(), 't', 't' FROM store.contacts;
+INSERT INTO store.contacts (tenant, id, last_name, email, lifecycle, created_by, updated_by) VALUES
+    ('demo', gen_random_uuid(), 'NoConsent', 'no-consent@example.org', 'lead', 't', 't'),
+    ('demo', gen_random_uuid(), 'NoAddress', NULL, 'lead', 't', 't');
+INSERT INTO store.segments (tenant, id, name, object, kind, filter, created_by, updated_by)
+VALUES ('demo', '00000000-0000-7000-8000-00000000000a', 'Everybody', 'contact', 'filter',
+    '{"field":"lifecycle","value":"lead"}', 't', 't');
+"""
 
 
 def settings_for(admin_url: str, **more: Any) -> Settings:
@@ -314,3 +330,15 @@ def talk(settings: Settings, mailbox: Any) -> Talk:
             yield client, asked
 
     return open_client
+
+
+@pytest.fixture
+def people(database: Database, demo: Caller) -> Callable[[int], Any]:
+    """Fills the segment: `await people(10)` with that many who may be written to, and two who may not."""
+
+    async def fill(count: int) -> None:
+        async with database.writing(demo) as connection:
+            await connection.execute(PEOPLE, count)
+            await connection.execute(AROUND)
+
+    return fill

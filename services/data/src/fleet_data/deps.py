@@ -17,6 +17,7 @@ from fleet_data.relations.service import Relations
 from fleet_data.schema.checks import Privileges
 from fleet_data.transfer.imports import Imports
 from fleet_data.transfer.service import Exports
+from fleet_data.workflows.service import Workflows
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +32,7 @@ class Deps:
     imports: Imports
     post: Post
     campaigns: Campaigns
+    workflows: Workflows
     relations: Relations
     pipeline: Pipeline
 
@@ -78,6 +80,11 @@ def get_relations(deps: Deps = CurrentDeps()) -> Relations:
 def get_imports(deps: Deps = CurrentDeps()) -> Imports:
     """Return the imports."""
     return deps.imports
+
+
+def get_workflows(deps: Deps = CurrentDeps()) -> Workflows:
+    """Return the workflows."""
+    return deps.workflows
 
 
 def get_caller(grant: Grant = CurrentGrant()) -> Caller:

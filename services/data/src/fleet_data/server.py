@@ -46,6 +46,7 @@ from fleet_data.transfer import resources as transfer_resources
 from fleet_data.transfer import tools as transfer_tools
 from fleet_data.transfer.doors import download, upload
 from fleet_data.transfer.opening import open_transfers
+from fleet_data.workflows import tools as workflow_tools
 
 INSTRUCTIONS = """A CRM: companies, contacts, leads, deals, activities, notes, tasks. crm_search finds records, \
 crm_get reads them, crm_upsert creates and changes them (try dry_run first), db_query answers questions that need \
@@ -89,6 +90,7 @@ async def open_deps(settings: Settings, runtime: Runtime) -> AsyncGenerator[Deps
             imports=imports,
             post=outreach.post,
             campaigns=outreach.campaigns,
+            workflows=outreach.workflows,
         )
 
 
@@ -116,6 +118,7 @@ SERVICE = Service(
         *transfer_tools.TOOLS,
         *mail_tools.TOOLS,
         *campaign_tools.TOOLS,
+        *workflow_tools.TOOLS,
     ),
     resources=(
         *resources.RESOURCES,

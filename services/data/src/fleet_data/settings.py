@@ -7,7 +7,7 @@ from pathlib import Path
 from pydantic import Field, SecretStr
 from pydantic_settings import SettingsConfigDict
 
-from fleet_common.settings import CommaList, ServiceSettings
+from fleet_common.settings import CommaList, SecretList, ServiceSettings
 from fleet_data.databases.models import NamedDsns
 
 
@@ -94,3 +94,7 @@ class Settings(ServiceSettings):
         description="The gateway's `/unsubscribe` as recipients reach it; campaigns are not sent without one.",
     )
     import_mb: int = Field(256, ge=1, description="Largest file to import, in MB.")
+    workflow_webhooks: SecretList = Field(
+        (),
+        description="Systems that workflows may tell, as `name=https://…`, comma-separated; the address may be secret.",
+    )

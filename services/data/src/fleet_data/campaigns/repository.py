@@ -257,6 +257,9 @@ class CampaignTransaction:
             "WHERE id = $1 RETURNING email",
             recipient,
         )
+        if email is None:  # a mail of a workflow
+            query = "SELECT email FROM store.mails WHERE id = $1"
+            email = await self._connection.fetchval(query, recipient)
         if email is None:
             return False
         await self._connection.execute(

@@ -58,9 +58,8 @@ class MailTransaction:
             raise NotFound("contact", contact)
         return Addressee(row["name"], row["email"], row["version"], bool(row["is_suppressed"]))
 
-    async def insert(self, contact: UUID, email: str, route: Route) -> UUID:
+    async def insert(self, id_: UUID, contact: UUID, email: str, route: Route) -> UUID:
         """Record that a mail is to be written, not taken by anybody, and return its id."""
-        id_ = uuid7()
         await self._connection.execute(
             "INSERT INTO store.mails (tenant, id, contact_id, email, state, route, claimed_by, claimed_at, created_by) "
             "VALUES ($1, $2, $3, $4, 'claimed', $5, $2, '-infinity', $6)",

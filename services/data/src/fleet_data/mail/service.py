@@ -12,6 +12,7 @@ from fleet_common.errors import Conflict, FleetError, InvalidInput
 from fleet_common.idempotency import KeyedCall, once
 from fleet_data.claims import Caller
 from fleet_data.errors import Contended, VersionConflict
+from fleet_data.ids import uuid7
 from fleet_data.mail.compose import compose, message_id
 from fleet_data.mail.mailer import Route, carry_out
 from fleet_data.mail.mailers import Mailers
@@ -24,7 +25,11 @@ _SHOWN_CHARS = 280
 
 @dataclass(frozen=True, slots=True)
 class MailCall:
-    """One call of mail_send."""
+    """One call of mail_send, or one mail of a workflow.
+
+    Attributes:
+        id: of a mail whose id had to be known before, for its unsubscribe link.
+    """
 
     caller: Caller
     contact: UUID
@@ -32,6 +37,9 @@ class MailCall:
     body: str
     draft: bool
     key: str | None = None
+    html: str | None = None
+    unsubscribe_url: str | None = None
+    id: UUID | None = None
 
     @property
     def keyed(self) -> KeyedCall | None:
@@ -135,7 +143,9 @@ class Post:
                 raise VersionConflict(expected=planned, found=to.version)
             assert to.email is not None  # noqa: S101 - _writable refuses those without
             compose(_mail(call, self._sender, uuid4(), to.email))
-            made.append(str(await changes.insert(call.contact, to.email, route)))
+            made.append(
+                str(await changes.insert(call.id or uuid7(), call.contact, to.email, route))
+            )
             return {"id": made[0]}
 
         told = await (once(changes.records, call.keyed, change) if call.keyed else change())
@@ -176,7 +186,15 @@ async def _writable(changes: MailTransaction, call: MailCall) -> Addressee:
 
 
 def _mail(call: MailCall, sender: Sender, id_: UUID, to: str) -> Mail:
-    return Mail(message_id(id_, sender), sender, to, call.subject, call.body)
+    return Mail(
+        message_id(id_, sender),
+        sender,
+        to,
+        call.subject,
+        call.body,
+        call.html,
+        call.unsubscribe_url,
+    )
 
 
 def _mailed(stored: StoredMail) -> Mailed:
