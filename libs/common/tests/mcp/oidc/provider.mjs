@@ -8,7 +8,11 @@ import { createServer } from 'node:http';
 
 const { default: Provider } = await import(process.argv[2]);
 
-const SCOPES = 'data:read data:write data:send data:admin';
+const SCOPES = [
+  'data:read data:write data:send data:admin',
+  'devops:read devops:write devops:deploy devops:admin',
+  'aiml:read aiml:write aiml:admin',
+].join(' ');
 const DOCUMENTS = 'https://client.example/';
 const keys = [];
 let port = 0;
