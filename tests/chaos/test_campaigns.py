@@ -173,7 +173,7 @@ async def test_over_gmail_each_is_mailed_exactly_once(
     }
     told = {"gmail_url": gmail_url, "google_token": "chaos"}
     chosen = Settings.model_validate({**settings.model_dump(), **told})
-    async with httpx.AsyncClient(base_url=gmail_url, headers=headers) as http:
+    async with httpx.AsyncClient(base_url=gmail_url, headers=headers, timeout=120) as http:
         await http.put("/emulator/faults", json={"faults": faults, "per_minute": 10**9})
 
         async def count() -> int:
