@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
-
-from yarl import URL
+from dataclasses import dataclass
 
 # Answers faster than this are equally fast: below it, noise would send all traffic to one pod.
 _FLOOR_S = 0.01
@@ -45,18 +43,10 @@ class Endpoint:
     address: Address
     in_flight: int = 0
     out_until: float = 0.0
-    url: URL = field(init=False)
     _latency_s: float = 0.0
     _measured_at: float = 0.0
     _failures: int = 0
     _pauses: int = 0
-
-    def __post_init__(self) -> None:
-        self.url = URL(f"{self.address.origin}{self.address.path}")
-
-    def at(self, target: str | None) -> URL:
-        """Return the URL of a path and query here; None stands for the MCP endpoint."""
-        return self.url if target is None else URL(f"{self.address.origin}{target}", encoded=True)
 
     def load(self, now: float) -> float:
         """Return how long a further request would probably take here; only its order means something."""

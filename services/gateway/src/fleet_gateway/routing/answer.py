@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import json
 
-import aiohttp
 from starlette.types import Message, Scope, Send
 
 from fleet_common.errors import FleetError
 from fleet_common.mcp.gate import error_response
+from fleet_gateway.routing.connection import Connection
 from fleet_gateway.routing.hops import HOP_BY_HOP, staying
 
 # These are set anew or concern the gateway and the service.
@@ -36,28 +36,22 @@ class Answer:
         self._send = send
         self._is_stream = False
 
-    async def pass_on(self, response: aiohttp.ClientResponse) -> None:
+    async def pass_on(self, response: Connection) -> None:
         """Send status and headers with the first bytes of the body, and then the rest as it comes."""
-        left = staying(_NOT_RETURNED, response.raw_headers)
+        left = staying(_NOT_RETURNED, response.headers)
         head: Message = {
             "type": "http.response.start",
             "status": response.status,
-            "headers": [
-                (name.lower(), value)
-                for name, value in response.raw_headers
-                if name.lower() not in left
-            ],
+            "headers": [pair for pair in response.headers if pair[0] not in left],
         }
-        async for chunk in response.content.iter_any():
-            if not self.has_begun:
-                await self._begin(head, response.content_type)
-            if response.content.at_eof():  # most answers are one chunk
-                await self._end(chunk)
-                return
+        chunk = await response.chunk()
+        self.has_begun = True
+        self._is_stream = response.content_type == b"text/event-stream"
+        await self._send(head)
+        while not response.is_read:  # most answers are one chunk
             await self._send({"type": "http.response.body", "body": chunk, "more_body": True})
-        if not self.has_begun:
-            await self._begin(head, response.content_type)
-        await self._end(b"")
+            chunk = await response.chunk()
+        await self._end(chunk)
 
     async def fail(self, error: FleetError, scope: Scope, request: bytes) -> None:
         """Answer with `error`; a stream that broke in the middle ends with it, or its client would wait for ever.
@@ -82,11 +76,6 @@ class Answer:
     async def _end(self, body: bytes) -> None:
         self.is_complete = True
         await self._send({"type": "http.response.body", "body": body, "more_body": False})
-
-    async def _begin(self, head: Message, content_type: str) -> None:
-        self.has_begun = True
-        self._is_stream = content_type == "text/event-stream"
-        await self._send(head)
 
 
 async def _no_request() -> Message:

@@ -20,11 +20,9 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeAlias, cast
 
-import aiohttp
 import structlog
-from multidict import CIMultiDict
+from starlette.datastructures import Headers as HeadersView
 from starlette.types import Message, Receive, Scope, Send
-from yarl import URL
 
 from fleet_common.auth import Principal
 from fleet_common.deadline import TIMEOUT_HEADER, remaining
@@ -38,20 +36,22 @@ from fleet_gateway.balancing.service import Pool
 from fleet_gateway.registry.models import Catalogue
 from fleet_gateway.routing.answer import Answer
 from fleet_gateway.routing.body import Body
-from fleet_gateway.routing.connections import Connections
+from fleet_gateway.routing.connection import Broken, Connection, Headers
+from fleet_gateway.routing.connections import Connections, Refused
 from fleet_gateway.routing.hops import HOP_BY_HOP, staying
 from fleet_gateway.routing.nesting import MARKER_HEADER, Nesting
 from fleet_gateway.routing.tokens import Tokens
 
 log = structlog.get_logger()
 
+_MARKER, _TIMEOUT = MARKER_HEADER.encode(), TIMEOUT_HEADER.lower().encode()
 # These carry credentials or are set anew; the length, too: one that is not the body's own would make the next caller's
 # request part of this one.
 _NOT_FORWARDED = HOP_BY_HOP | frozenset(
     {
         *(b"host", b"authorization", b"x-api-key", b"cookie", b"origin", b"x-request-id"),
         b"content-length",
-        *(TIMEOUT_HEADER.lower().encode(), MARKER_HEADER.encode()),
+        *(_TIMEOUT, _MARKER),
     }
 )
 _SHED = (429, 503)
@@ -111,7 +111,7 @@ class Call:
     principal: Principal | None
     method: str
     target: str | None
-    headers: CIMultiDict[str]
+    headers: Headers
     body: Body
     answer: Answer
     tried: list[Endpoint] = field(default_factory=list)
@@ -191,24 +191,16 @@ class Forwarder:
         """
         pool = self._pool(service)
         endpoint = await pool.choose()
-        own = _forwarded(headers)
-        own["host"] = endpoint.address.authority
-        with (
-            self._connections.current as session,
-            ClientSpan("POST", lambda: {"peer.service": f"fleet-{service}"}) as span,
-        ):
-            own.update(span.headers)
+        with ClientSpan("POST", lambda: {"peer.service": f"fleet-{service}"}) as span:
+            own = _with(_forwarded(headers), _attempt_headers(endpoint, math.inf), span.headers)
             try:
-                async with session.post(
-                    URL(f"{endpoint.address.origin}{target}", encoded=True),
-                    data=body,
-                    headers=own,
-                    allow_redirects=False,
-                    server_hostname=endpoint.address.tls_name,
+                async with self._connections.request(
+                    endpoint.address, "POST", target, own, body
                 ) as response:
                     span.answered(response.status)
-                    return response.status, response.headers, await response.read()
-            except aiohttp.ClientError as exc:
+                    found = HeadersView(raw=response.headers)
+                    return response.status, found, await response.read()
+            except (Refused, Broken) as exc:
                 pool.failed(endpoint)
                 raise ServiceLost(f"the {service} service") from exc
 
@@ -218,14 +210,14 @@ class Forwarder:
         if pool is None or not pool.endpoints:
             return False
         endpoint = await pool.choose()
-        with self._connections.current as session:
-            try:
-                async with session.get(
-                    endpoint.url.with_path("/readyz"), headers={"host": endpoint.address.authority}
-                ) as response:
-                    return response.status == 200
-            except aiohttp.ClientError:
-                return False
+        host = _attempt_headers(endpoint, math.inf)
+        try:
+            async with self._connections.request(
+                endpoint.address, "GET", "/readyz", host
+            ) as response:
+                return response.status == 200
+        except (Refused, Broken):
+            return False
 
     async def forward(
         self,
@@ -297,15 +289,15 @@ class Forwarder:
 
     async def _own_headers(
         self, service: str, principal: Principal | None, scope: Scope
-    ) -> CIMultiDict[str]:
+    ) -> Headers:
         own = _forwarded(scope["headers"])
-        own[MARKER_HEADER] = self._nesting.marker(scope)
+        own.append((_MARKER, self._nesting.marker(scope).encode()))
         if principal is not None:
             token = await self._tokens.token(principal, service, scope)
-            own["authorization"] = f"Bearer {token}"
+            own.append((b"authorization", f"Bearer {token}".encode()))
         request_id = structlog.contextvars.get_contextvars().get("request_id")
         if request_id:
-            own["x-request-id"] = request_id
+            own.append((b"x-request-id", request_id.encode()))
         return own
 
     async def _carry(self, call: Call) -> None:
@@ -358,12 +350,12 @@ class Forwarder:
         pool = call.pool
         endpoint = await pool.choose(call.tried)
         call.tried.append(endpoint)
-        left_s = self._address(call, endpoint)
+        left_s = remaining(math.inf)
         began = time.monotonic()
         endpoint.in_flight += 1
         try:
-            async with asyncio.timeout(left_s) as limit:
-                async with self._sent(call, endpoint) as response:
+            async with asyncio.timeout(None if left_s == math.inf else left_s + _GRACE_S) as limit:
+                async with self._sent(call, endpoint, left_s) as response:
                     limit.reschedule(None)
                     return await self._receive(call, endpoint, response, began)
         except TimeoutError:
@@ -375,14 +367,14 @@ class Forwarder:
             )
 
     async def _receive(
-        self, call: Call, endpoint: Endpoint, response: aiohttp.ClientResponse, began: float
+        self, call: Call, endpoint: Endpoint, response: Connection, began: float
     ) -> Outcome:
         pool = call.pool
         if response.status == 401 and call.principal is not None:
             # Our own token was refused. Passed on, it would send the client into an OAuth dance.
             log.error("internal_token_refused", service=pool.service)
             raise UpstreamFailed(f"the {pool.service} service refused the gateway")
-        was_shed = response.status in _SHED and "retry-after" in response.headers
+        was_shed = response.status in _SHED and bool(response.header(b"retry-after"))
         if was_shed and self._may_repeat(call, "shed"):
             raise _TryAgain("shed")
         if response.status >= 500 and not was_shed:
@@ -394,24 +386,23 @@ class Forwarder:
         return "shed" if was_shed else "good"
 
     @asynccontextmanager
-    async def _sent(self, call: Call, endpoint: Endpoint) -> AsyncGenerator[aiohttp.ClientResponse]:
-        """Send the request and yield the response, its body still unread."""
-        with self._connections.current as session, _span(call, endpoint) as span:
-            call.headers.update(span.headers)
+    async def _sent(
+        self, call: Call, endpoint: Endpoint, left_s: float
+    ) -> AsyncGenerator[Connection]:
+        """Send the request and yield the answer, its body still unread."""
+        with _span(call, endpoint) as span:
+            headers = _with(call.headers, _attempt_headers(endpoint, left_s), span.headers)
+            body = None if call.method in {"GET", "HEAD"} else call.body.content()
+            target = endpoint.address.path if call.target is None else call.target
             try:
-                async with session.request(
-                    call.method,
-                    endpoint.at(call.target),
-                    data=None if call.method in {"GET", "HEAD"} else call.body.content(),
-                    headers=call.headers,
-                    allow_redirects=False,
-                    server_hostname=endpoint.address.tls_name,
+                async with self._connections.request(
+                    endpoint.address, call.method, target, headers, body
                 ) as response:
                     span.answered(response.status)
                     yield response
-            except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as exc:
+            except Refused as exc:
                 raise self._lost(call, endpoint, "refused", exc) from exc
-            except (aiohttp.ClientError, TimeoutError) as exc:
+            except Broken as exc:
                 raise self._lost(call, endpoint, "broken", exc) from exc
 
     def _lost(
@@ -420,7 +411,10 @@ class Forwarder:
         if call.body.is_abandoned:
             return ClientGone()
         log.warning(
-            "endpoint_lost", service=call.pool.service, reason=reason, error=type(exc).__name__
+            "endpoint_lost",
+            service=call.pool.service,
+            reason=reason,
+            error=type(exc.__cause__ or exc).__name__,
         )
         call.pool.failed(endpoint, is_certain=reason == "refused")
         if self._may_repeat(call, reason):
@@ -429,24 +423,26 @@ class Forwarder:
         error.may_have_run = reason == "broken"
         return error
 
-    @staticmethod
-    def _address(call: Call, endpoint: Endpoint) -> float | None:
-        """Write the headers of this attempt; return how long its first byte may take, None for any time."""
-        call.headers["host"] = endpoint.address.authority
-        left_s = remaining(math.inf)
-        if left_s == math.inf:
-            return None
-        call.headers[TIMEOUT_HEADER] = str(max(1, int(left_s * 1000)))
-        return left_s + _GRACE_S
 
-
-def _forwarded(headers: RawHeaders) -> CIMultiDict[str]:
+def _forwarded(headers: RawHeaders) -> Headers:
     left = staying(_NOT_FORWARDED, headers)
-    return CIMultiDict(
-        (name.decode("latin-1"), value.decode("latin-1"))
-        for name, value in headers
-        if name not in left
-    )
+    return [pair for pair in headers if pair[0] not in left]
+
+
+def _attempt_headers(endpoint: Endpoint, left_s: float) -> Headers:
+    host = (b"host", endpoint.address.authority.encode())
+    if left_s == math.inf:
+        return [host]
+    return [host, (_TIMEOUT, b"%d" % max(1, int(left_s * 1000)))]
+
+
+def _with(headers: Headers, more: Headers, traced: Mapping[str, str]) -> Headers:
+    """Return all headers; what our own span says takes the place of what the client's said."""
+    if not traced:
+        return [*more, *headers]
+    ours = [(name.lower().encode(), value.encode()) for name, value in traced.items()]
+    names = {name for name, _ in ours}
+    return [*more, *ours, *(pair for pair in headers if pair[0] not in names)]
 
 
 def _span(call: Call, endpoint: Endpoint) -> ClientSpan:
