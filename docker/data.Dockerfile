@@ -9,7 +9,7 @@ COPY libs/common libs/common
 COPY services/data services/data
 RUN --mount=type=cache,target=/var/cache/pip --mount=type=secret,id=ca,required=false \
     if [ -s /run/secrets/ca ]; then export PIP_CERT=/run/secrets/ca; fi; \
-    /opt/venv/bin/pip install -c requirements/constraints.txt "./libs/common[tracing]" ./services/data
+    /opt/venv/bin/pip install -c requirements/constraints.txt "./libs/common[tracing]" "./services/data[train]"
 
 FROM python:3.13-slim
 COPY --from=build /opt/venv /opt/venv

@@ -135,6 +135,14 @@ def seeded_url(postgres_server: PostgresServer, seeded_template: str) -> str:
 
 
 @pytest.fixture
+def filled_url(postgres_server: PostgresServer, seeded_template: str) -> Iterator[str]:
+    """The superuser's DSN of a seeded database of this test's own."""
+    name = f"data_{uuid4().hex[:12]}"
+    yield clone(postgres_server, name, seeded_template)
+    postgres_server.drop_database(name)
+
+
+@pytest.fixture
 def settings(admin_url: str) -> Settings:
     """Settings of a service on this test's database."""
     return settings_for(admin_url)

@@ -15,6 +15,7 @@ from fleet_data.mail.service import Post
 from fleet_data.pipeline.service import Pipeline
 from fleet_data.relations.service import Relations
 from fleet_data.schema.checks import Privileges
+from fleet_data.scoring.service import Scoring
 from fleet_data.transfer.imports import Imports
 from fleet_data.transfer.service import Exports
 from fleet_data.workflows.service import Workflows
@@ -27,6 +28,7 @@ class Deps:
     crm: Crm
     history: History
     databases: Databases
+    scoring: Scoring
     privileges: Privileges
     exports: Exports
     imports: Imports
@@ -85,6 +87,11 @@ def get_imports(deps: Deps = CurrentDeps()) -> Imports:
 def get_workflows(deps: Deps = CurrentDeps()) -> Workflows:
     """Return the workflows."""
     return deps.workflows
+
+
+def get_scoring(deps: Deps = CurrentDeps()) -> Scoring:
+    """Return what scores leads."""
+    return deps.scoring
 
 
 def get_caller(grant: Grant = CurrentGrant()) -> Caller:

@@ -41,6 +41,9 @@ from fleet_data.schema.checks import Privileges
 from fleet_data.schema.commands import migrate_command
 from fleet_data.schema.inspection import SchemaInspector
 from fleet_data.schema.models import MIGRATIONS
+from fleet_data.scoring import tools as scoring_tools
+from fleet_data.scoring.repository import ScoringRepository
+from fleet_data.scoring.service import Scoring
 from fleet_data.settings import Settings
 from fleet_data.transfer import resources as transfer_resources
 from fleet_data.transfer import tools as transfer_tools
@@ -88,6 +91,7 @@ async def open_deps(settings: Settings, runtime: Runtime) -> AsyncGenerator[Deps
             ),
             exports=exports,
             imports=imports,
+            scoring=Scoring(ScoringRepository(files), crm),
             post=outreach.post,
             campaigns=outreach.campaigns,
             workflows=outreach.workflows,
@@ -116,6 +120,7 @@ SERVICE = Service(
         *pipeline_tools.TOOLS,
         *query_tools.TOOLS,
         *transfer_tools.TOOLS,
+        *scoring_tools.TOOLS,
         *mail_tools.TOOLS,
         *campaign_tools.TOOLS,
         *workflow_tools.TOOLS,

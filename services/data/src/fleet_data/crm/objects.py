@@ -157,14 +157,14 @@ OBJECTS: dict[str, ObjectDef] = {
         _object(
             "activity",
             "activities",
-            "A call, meeting or mail that happened.",
+            "A call, meeting, mail or visit of the web site that happened.",
             FieldDef(
                 "kind",
                 "enum",
                 "What it was.",
                 required=True,
                 listed=True,
-                choices=("call", "meeting", "email"),
+                choices=("call", "meeting", "email", "visit"),
             ),
             FieldDef(
                 "subject",

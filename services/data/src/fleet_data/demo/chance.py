@@ -19,11 +19,11 @@ _SEED = 20261120
 class Chance(random.Random):
     """A seeded `random.Random` that also knows names, places, ids and days before `as_of`."""
 
-    def __init__(self, as_of: datetime) -> None:
-        super().__init__(_SEED)
+    def __init__(self, as_of: datetime, seed: int = _SEED) -> None:
+        super().__init__(seed)
         self.as_of = as_of
         self._fake = Faker("en_US")
-        self._fake.seed_instance(_SEED)
+        self._fake.seed_instance(seed)
         self._emails: set[str] = set()
 
     def id(self, at: datetime) -> UUID:

@@ -14,13 +14,14 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from fleet_data.demo import phrases
+from fleet_data.demo import phrases, prospects
 from fleet_data.demo.chance import Chance, slug
 from fleet_data.demo.happenings import Subject, activities, notes, tasks
 from fleet_data.demo.models import DEFAULT_PIPELINE, DEFAULT_STAGES, Rows, made
 
 AS_OF = datetime(2026, 11, 20, 17, 0, tzinfo=UTC)
 """The day the demo data is of; fixed, so that it is the same everywhere."""
+_SECOND_SEED = 20261121
 _OPEN_STAGES = ("new", "qualified", "proposal", "negotiation")
 
 Record = dict[str, Any]
@@ -46,6 +47,9 @@ def generate(sizes: Sizes = Sizes(), *, as_of: datetime = AS_OF) -> list[Rows]:
     contacts = _contacts(chance, sizes.contacts, companies)
     leads = _leads(chance, sizes.leads, [user["id"] for user in users])
     deals, history = _deals(chance, sizes.deals, companies, contacts)
+    # A second source: what is added here leaves the records above as they were.
+    later = Chance(as_of, seed=_SECOND_SEED)
+    statuses = prospects.status_history(later, leads)
     subjects = [*_about_leads(leads, as_of), *_about_deals(deals, as_of)]
     return [
         DEFAULT_PIPELINE,
@@ -55,11 +59,14 @@ def generate(sizes: Sizes = Sizes(), *, as_of: datetime = AS_OF) -> list[Rows]:
         Rows.of("companies", companies),
         Rows.of("contacts", contacts),
         Rows.of("leads", leads),
+        Rows.of("lead_status_history", statuses),
         Rows.of("deals", deals),
         Rows.of("deal_stage_history", history),
-        Rows.of("activities", activities(chance, subjects)),
+        Rows.of("activities", [*activities(chance, subjects), *prospects.interest(later, leads)]),
         Rows.of("notes", notes(chance, subjects)),
         Rows.of("tasks", tasks(chance, subjects)),
+        Rows.of("consents", prospects.consents(later, [*contacts, *leads])),
+        Rows.of("suppressions", prospects.suppressions(later, [*contacts, *leads])),
     ]
 
 

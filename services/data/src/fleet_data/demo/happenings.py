@@ -37,7 +37,7 @@ class Subject:
 def activities(chance: Chance, subjects: Sequence[Subject]) -> list[dict[str, Any]]:
     """Return one or more calls, meetings or mails for every subject."""
     return [
-        _activity(chance, subject)
+        happened(chance, subject, chance.choice(("call", "meeting", "email", "email")))
         for subject in subjects
         for _ in range(chance.randint(1, subject.most))
     ]
@@ -57,8 +57,8 @@ def tasks(chance: Chance, subjects: Sequence[Subject]) -> list[dict[str, Any]]:
     return [_task(chance, subject) for subject in chance.sample(subjects, len(subjects) // 2)]
 
 
-def _activity(chance: Chance, subject: Subject) -> dict[str, Any]:
-    kind = chance.choice(("call", "meeting", "email", "email"))
+def happened(chance: Chance, subject: Subject, kind: str) -> dict[str, Any]:
+    """Return one activity of a kind."""
     activity = _record(
         chance,
         subject,

@@ -33,7 +33,12 @@ PRODUCTS = (
     *("annual licence", "pilot project", "plant rollout", "data platform", "support contract"),
     *("seat expansion", "migration project", "renewal", "training package"),
 )
-VERBS = {"call": "Call about", "meeting": "Meeting on", "email": "Mail about"}
+VERBS = {
+    "call": "Call about",
+    "meeting": "Meeting on",
+    "email": "Mail about",
+    "visit": "Visited the page on",
+}
 TOPICS = (
     *("pricing", "the security questionnaire", "the rollout plan", "the contract draft"),
     *("integration with their ERP", "the pilot results", "next year's budget", "the renewal"),
@@ -62,3 +67,6 @@ REMARKS = (
 TODOS = ("Follow up on", "Prepare", "Send material on", "Ask about", "Clarify")
 PAST_TASKS = {"done": 85, "open": 8, "cancelled": 7}
 PRESENT_TASKS = {"done": 20, "open": 78, "cancelled": 2}
+CONSENTS = {"granted": 80, "withdrawn": 12, "pending": 8}
+CONSENT_SOURCES = ("web form", "trade fair", "contract")
+SUPPRESSIONS = {"unsubscribed": 6, "bounced": 3, "complained": 1}
