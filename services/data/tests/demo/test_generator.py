@@ -86,6 +86,8 @@ def test_records_are_what_a_caller_could_have_written(
     data: dict[str, list[dict[str, Any]]],
 ) -> None:
     for name, of in OBJECTS.items():
+        if name == "link":  # made by people, with crm_link
+            continue
         for row in data[of.table]:
             for field in of.writable:
                 value = row.get(field.name)

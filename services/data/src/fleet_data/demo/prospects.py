@@ -27,7 +27,7 @@ _BUSY = {
     "new": (1, 0),
     "working": (2, 1),
     "qualified": (3, 2),
-    "unqualified": (1, 0),
+    "unqualified": (0, 0),
     "converted": (4, 3),
 }
 
@@ -58,14 +58,14 @@ def interest(chance: Chance, leads: Sequence[Record]) -> list[Record]:
         links = {"lead_id": lead["id"], "owner_id": lead["owner_id"]}
         subject = Subject(lead["created_at"], until, 0, links)
         for kind, expected in zip(("visit", "meeting"), _BUSY[lead["status"]], strict=True):
-            count = min(8, int(chance.expovariate(1 / (expected + 0.4))))
+            count = min(8, int(chance.expovariate(1 / (expected + 0.3))))
             found += [happened(chance, subject, kind) for _ in range(count)]
     return found
 
 
 def consents(chance: Chance, people: Sequence[Record]) -> list[Record]:
-    """Return what the owners of addresses agreed to: most of them to marketing, some never asked."""
-    asked = [p for p in people if chance.random() < 0.7]
+    """Return what the owners of addresses agreed to; most were never asked."""
+    asked = [p for p in people if chance.random() < 0.4]
     return [
         {
             "id": chance.id(person["created_at"]),

@@ -59,8 +59,8 @@ WITH chosen AS MATERIALIZED (
     FROM crm.leads
 """
 _OF_IDS = f"{_CHOSEN} WHERE id = ANY($2::text[]::uuid[])) {_FACTS}"
-# A lead is an example at a moment when it was still open, and when it is known what came of it: it was decided
-# within the horizon, or the horizon has passed.
+# A lead is an example at a moment when it was still open, once the horizon has passed: of younger ones only those
+# that were decided early would be known, and they are not like the others.
 _EXAMPLES = f"""
 {_CHOSEN} ORDER BY id DESC LIMIT $2), facts AS ({_FACTS})
 SELECT facts.*, coalesce(ended.status = 'converted' AND ended.entered_at <= horizon.until, false) AS has_converted
@@ -71,8 +71,7 @@ LEFT JOIN LATERAL (
     WHERE h.lead_id = facts.id AND h.status IN ('converted', 'unqualified')
     ORDER BY h.entered_at LIMIT 1
 ) ended ON true
-WHERE facts.at <= now() AND (ended.entered_at IS NULL OR ended.entered_at > facts.at)
-    AND (horizon.until <= now() OR ended.entered_at <= horizon.until)
+WHERE horizon.until <= now() AND (ended.entered_at IS NULL OR ended.entered_at > facts.at)
 ORDER BY facts.id, facts.at
 """  # noqa: S608 - own text
 _MOMENTS = (0.0, 7.0, 21.0, 60.0)
