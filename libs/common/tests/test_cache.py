@@ -77,6 +77,16 @@ async def test_an_answer_is_kept_for_its_time_and_no_longer(redis_url: str, key:
         assert await one.ask(key) == "made"
 
 
+async def test_how_long_an_answer_is_kept_can_be_asked(redis_url: str, key: str) -> None:
+    async with replica(redis_url) as one, replica(None) as alone:
+        assert await one.cache.life_of(key) is None
+        await one.ask(key, timedelta(minutes=1))
+        left = await one.cache.life_of(key)
+        assert left is not None
+        assert timedelta() < left <= timedelta(minutes=1)
+        assert await alone.cache.life_of(key) is None
+
+
 async def test_callers_that_come_together_share_one_answer(redis_url: str, key: str) -> None:
     async with replica(redis_url) as one:
         answers = await asyncio.gather(*(one.ask(key) for _ in range(20)))

@@ -77,6 +77,12 @@ class Cache:
             del self._flights[key]
             flight.set_result(kept)
 
+    async def life_of(self, key: str) -> timedelta | None:
+        """Return how long the answer under `key` is still kept; None when there is none, or Redis is away."""
+        redis = self._redis
+        left = None if redis is None else await self._ask(lambda: redis.pttl(key))
+        return timedelta(milliseconds=left) if isinstance(left, int) and left > 0 else None
+
     async def _make(
         self,
         redis: Redis,

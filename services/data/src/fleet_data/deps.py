@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from fleet_common.mcp import CurrentDeps, CurrentGrant
 from fleet_common.policy import Grant
+from fleet_data.caching.service import Records
 from fleet_data.campaigns.service import Campaigns
 from fleet_data.claims import Caller
 from fleet_data.crm.service import Crm
@@ -36,6 +37,7 @@ class Deps:
     campaigns: Campaigns
     workflows: Workflows
     relations: Relations
+    records: Records
     pipeline: Pipeline
 
 
@@ -72,6 +74,11 @@ def get_campaigns(deps: Deps = CurrentDeps()) -> Campaigns:
 def get_pipeline(deps: Deps = CurrentDeps()) -> Pipeline:
     """Return the selling."""
     return deps.pipeline
+
+
+def get_records(deps: Deps = CurrentDeps()) -> Records:
+    """Return the kept records."""
+    return deps.records
 
 
 def get_relations(deps: Deps = CurrentDeps()) -> Relations:

@@ -9,6 +9,11 @@ from importlib.metadata import version
 
 from fleet_common.health import Check
 from fleet_common.mcp import HttpRoute, Runtime, Service
+from fleet_data.caching import tools as cache_tools
+from fleet_data.caching.epochs import Epochs, space_of
+from fleet_data.caching.following import fed
+from fleet_data.caching.service import Records
+from fleet_data.caching.store import CachedStore
 from fleet_data.campaigns import routes as campaign_routes
 from fleet_data.campaigns import tools as campaign_tools
 from fleet_data.campaigns.opening import open_outreach
@@ -75,12 +80,16 @@ async def open_deps(settings: Settings, runtime: Runtime) -> AsyncGenerator[Deps
         files = Database(*pools, signer=signer, limits=patient)
         exports, imports = await stack.enter_async_context(open_transfers(settings, files))
         cursors = CursorSigner(secret)
-        crm = Crm(CrmRepository(database, parse=parse_value), cursors)
+        epochs = Epochs(runtime.redis, space_of(settings.database_url.get_secret_value()))
+        store = CachedStore(CrmRepository(database, parse=parse_value), runtime.cache, epochs)
+        await stack.enter_async_context(fed(settings, epochs))
+        crm = Crm(store, cursors)
         outreach = await stack.enter_async_context(open_outreach(settings, runtime, database, crm))
         others = await stack.enter_async_context(open_others(settings, limits))
         yield Deps(
             crm=crm,
             history=History(HistoryRepository(database, TABLES), cursors),
+            records=Records(store, epochs),
             relations=Relations(RelationsRepository(database)),
             pipeline=Pipeline(PipelineRepository(database)),
             databases=Databases(source_of(database), others),
@@ -118,6 +127,7 @@ SERVICE = Service(
         *history_tools.TOOLS,
         *relation_tools.TOOLS,
         *pipeline_tools.TOOLS,
+        *cache_tools.TOOLS,
         *query_tools.TOOLS,
         *transfer_tools.TOOLS,
         *scoring_tools.TOOLS,

@@ -11,6 +11,7 @@ from fleet_common.audit import AuditLog, create_audit
 from fleet_common.auth.configured import create_oauth
 from fleet_common.auth.oauth import OAuth
 from fleet_common.auth.usage import KeyUsage
+from fleet_common.cache import Cache
 from fleet_common.health import Health
 from fleet_common.limits import CallLimits
 from fleet_common.metrics import Metrics
@@ -27,6 +28,7 @@ class Runtime:
 
     Attributes:
         redis: None when no Redis is configured: one process, nothing shared.
+        cache: answers kept in that Redis.
         policy: who may do what, as of now.
         oauth: None without an authorization server: fleet keys only.
         limits: how often.
@@ -37,6 +39,7 @@ class Runtime:
     metrics: Metrics
     health: Health
     redis: Redis | None
+    cache: Cache
     policy: PolicyFile
     approvals: Approvals
     tracing: Tracing
@@ -64,6 +67,7 @@ class Runtime:
             metrics=metrics,
             health=health,
             redis=redis,
+            cache=Cache(redis, metrics),
             policy=policy,
             limits=CallLimits.create(
                 service, policy, redis, replicas=settings.replicas, metrics=metrics, health=health

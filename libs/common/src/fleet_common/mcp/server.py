@@ -18,7 +18,6 @@ from mcp.server.request_state import RequestStateSecurity
 from fleet_common.approvals.models import LIFETIME
 from fleet_common.approvals.planning import plain_planner, planner_of
 from fleet_common.auth import Principal
-from fleet_common.cache import Cache
 from fleet_common.health import Check
 from fleet_common.mcp.approval import ApprovalGate, Guarded, show_confirm_argument
 from fleet_common.mcp.audit_search import audit_search
@@ -128,7 +127,7 @@ def _middleware(
         policy=run.policy,
         switches=run.switches,
         limits=run.limits,
-        cache=ToolCache(Cache(run.redis, run.metrics), service.name, service.version),
+        cache=ToolCache(run.cache, service.name, service.version),
         metrics=run.metrics,
         audit=run.audit,
         local_principal=local,

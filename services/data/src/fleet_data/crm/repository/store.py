@@ -88,10 +88,11 @@ class CrmRepository:
 
 
 class CrmTransaction:
-    """Changes of one caller that happen together or not at all."""
+    """Changes of one caller that happen together or not at all; `touched` are the objects it changed."""
 
     def __init__(self, connection: Connection, caller: Caller) -> None:
         self.records = PostgresRecords(connection, table="store.idempotency")
+        self.touched: set[str] = set()
         self._connection = connection
         self._caller = caller
 
@@ -123,6 +124,7 @@ class CrmTransaction:
 
     async def write(self, of: ObjectDef, writes: Sequence[Write]) -> Mapping[UUID, int]:
         """Insert and update records and return their new versions by id."""
+        self.touched.add(of.name)
         merge = Merge(of, of.writable)
         rows = await self._connection.fetch(
             merge.sql(merge.json_source("$3")),
@@ -134,6 +136,7 @@ class CrmTransaction:
 
     async def delete(self, of: ObjectDef, id_: UUID) -> int:
         """Delete a record that `load` returned, and return its last version."""
+        self.touched.add(of.name)
         version: int = await self._connection.fetchval(
             f"UPDATE store.{of.table} SET deleted_at = now(), updated_by = $1 "  # noqa: S608 - names of the registry
             "WHERE id = $2::text::uuid RETURNING version",
