@@ -64,7 +64,9 @@ async def test_a_campaign_reaches_everybody_it_may_once(
         assert (checks["segment"], checks["reached"]) == (14, 12)
         assert checks["blocked"] == {"no_address": 1, "no_consent": 1}
         assert checks["without_value"] == {"first_name": 1}
-        assert len(json.loads(preview.content[0].text)["rows"]) == 1
+        (shown,) = json.loads(preview.content[0].text)["rows"]
+        assert shown[0].startswith("<untrusted>Hi ")
+        assert shown[2] is None
         arguments = {"campaign_id": id_, "max_per_minute": 6000, "idempotency_key": "send-0001"}
         await call(client, "campaign_send", **arguments)
         assert asked[0].startswith(
@@ -156,7 +158,9 @@ async def test_nothing_is_sent_before_the_operator_has_set_mail_up(talk: Any, pe
             await call(client, "campaign_send", campaign_id=await draft(client, name="C"))
 
 
-async def test_a_draft_is_checked_and_kept_as_a_template(talk: Any, people: Any) -> None:
+async def test_a_draft_is_checked_kept_as_a_template_and_sent_when_it_says(
+    talk: Any, people: Any, admin_connection: asyncpg.Connection[asyncpg.Record]
+) -> None:
     await people(1)
     async with talk() as (client, _):
         id_ = await draft(client, template="welcome", idempotency_key="draft-001")
@@ -174,6 +178,11 @@ async def test_a_draft_is_checked_and_kept_as_a_template(talk: Any, people: Any)
         ):
             with pytest.raises(ToolError, match=message):
                 await draft(client, name="X", **wrong)
+        await call(client, "campaign_send", campaign_id=id_)
+        for action in ("pause", "resume"):
+            await call(client, "campaign_control", campaign_id=id_, action=action)
+        due = await admin_connection.fetchval("SELECT due_at AT TIME ZONE 'UTC' FROM store.jobs")
+        assert due.isoformat() == "2030-01-01T08:00:00"
 
 
 async def test_one_click_ends_such_mail_for_good(

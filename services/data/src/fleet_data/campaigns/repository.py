@@ -213,7 +213,10 @@ class CampaignTransaction:
                 "WHERE campaign_id = $1 AND state = 'queued' AND ticket IS NULL",
                 campaign.id,
             )
-        await make_due(self._connection, Job(self._caller.tenant, "campaign", campaign.id))
+        if action != "pause":
+            at = campaign.send_at if action == "resume" else None
+            job = Job(self._caller.tenant, "campaign", campaign.id)
+            await make_due(self._connection, job, at=at)
 
     async def stats(self, id_: UUID) -> Stats:
         """Return how far a campaign has come."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import astuple
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -13,7 +14,7 @@ from mcp_types import ToolAnnotations
 from pydantic import AwareDatetime, BaseModel, Field
 
 from fleet_common.approvals import Plan, needs_approval
-from fleet_common.mcp import TABLE_SCHEMA, CurrentPlan, table, touches
+from fleet_common.mcp import TABLE_SCHEMA, CurrentPlan, fence, table, touches
 from fleet_common.mcp.declared import SCOPE_META
 from fleet_common.mcp.params import IdempotencyKey
 from fleet_common.policy import Grant
@@ -111,7 +112,7 @@ async def campaign_preview(
     value for a variable. Changes nothing.
     """
     preview = await campaigns.preview(caller, campaign_id, sample=sample)
-    rows = [[letter.subject, letter.body, letter.html] for letter in preview.letters]
+    rows = [[text and fence(text) for text in astuple(letter)] for letter in preview.letters]
     return table(["subject", "body", "html"], rows, extra={"checks": _checks(preview)})
 
 
