@@ -27,6 +27,7 @@ class ApiServer(Protocol):
     """What the fixture `api` gives (see conftest.py)."""
 
     url: str
+    token: str
     is_away: bool
 
     async def put(self, plural: str, name: str, **content: Any) -> None: ...
@@ -132,16 +133,17 @@ async def test_until_it_saw_the_cluster_once_the_gateway_is_not_ready(
     api: ApiServer, account: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("fleet_gateway.cluster.service._FIRST_LOOK_S", 0.05)
+    monkeypatch.setattr("fleet_gateway.cluster.mirror._LONGEST_PAUSE_S", 0.1)
     applied: list[Mapping[str, Found]] = []
     metrics = Metrics("gateway")
     client = await asyncio.to_thread(ClusterApi, api.url, Account(account), metrics)
     cluster = Cluster(client, applied.append, metrics)
-    api.is_away = True
+    api.token = "another"
     async with cluster.watching():
         with pytest.raises(Unavailable):
             await cluster.seen()
         assert applied == []
-        api.is_away = False
+        api.token = "first"
 
         async def is_seen() -> bool:
             return bool(applied)
