@@ -97,6 +97,19 @@ class Replicas:
         """The superuser's DSN of the CRM."""
         return self.postgres.url(DATABASE)
 
+    def start_engines(self) -> None:
+        self.engines = [self.postgres.start(), self.valkey.start()]
+
+    def stop_engines(self) -> None:
+        for engine in self.engines:
+            engine.stop()
+
+    def lose_postgres(self) -> None:
+        """Kill the database without a word, and start it as its operator would."""
+        self.engines[0].popen.kill()
+        self.engines[0].popen.wait(10)
+        self.engines[0] = self.postgres.start()
+
     def of(self, service: str) -> list[Replica]:
         return [replica for replica in self.all if replica.service == service]
 
@@ -178,8 +191,8 @@ def replicas() -> Iterator[Replicas]:
         Path(folder).chmod(0o711)
         fleet = Replicas(Path(folder))
         stack.callback(fleet.stop)
-        for engine in (fleet.postgres, fleet.valkey):
-            stack.callback(engine.start().stop)
+        fleet.start_engines()
+        stack.callback(fleet.stop_engines)
         fleet.prepare()
         fleet.start()
         yield fleet

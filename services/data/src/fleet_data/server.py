@@ -78,7 +78,9 @@ async def open_deps(settings: Settings, runtime: Runtime) -> AsyncGenerator[Deps
         database = Database(*pools, signer=signer, limits=limits)
         patient = replace(limits, statement_s=settings.transfer_timeout_s)
         files = Database(*pools, signer=signer, limits=patient)
-        exports, imports = await stack.enter_async_context(open_transfers(settings, files))
+        exports, imports = await stack.enter_async_context(
+            open_transfers(settings, files, runtime.metrics)
+        )
         cursors = CursorSigner(secret)
         epochs = Epochs(runtime.redis, space_of(settings.database_url.get_secret_value()))
         store = CachedStore(CrmRepository(database, parse=parse_value), runtime.cache, epochs)

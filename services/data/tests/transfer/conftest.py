@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from fleet_common.metrics import Metrics
 from fleet_data.pool import Database
 from fleet_data.settings import Settings
 from fleet_data.transfer.imports import Imports
@@ -30,7 +31,7 @@ def exporting(database: Database, settings: Settings, files: Path) -> OpenExport
     @asynccontextmanager
     async def opened(on: Database = database, **more: object) -> AsyncGenerator[Exports]:
         chosen = settings.model_copy(update={"files_dir": files, "tasks_redelivery_s": 2.0, **more})
-        async with open_transfers(chosen, on) as (exports, _):
+        async with open_transfers(chosen, on, Metrics("data", "1")) as (exports, _):
             yield exports
 
     return opened
@@ -40,7 +41,7 @@ def exporting(database: Database, settings: Settings, files: Path) -> OpenExport
 async def imports(database: Database, settings: Settings, files: Path) -> AsyncGenerator[Imports]:
     """Imports of this test's database."""
     chosen = settings.model_copy(update={"files_dir": files, "import_mb": 1})
-    async with open_transfers(chosen, database) as (_, imports):
+    async with open_transfers(chosen, database, Metrics("data", "1")) as (_, imports):
         yield imports
 
 

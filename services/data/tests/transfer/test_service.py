@@ -23,7 +23,9 @@ from fleet_common.errors import InvalidInput, KeyReused, NotConfigured, NotFound
 from fleet_common.testing import wait_until
 from fleet_data.claims import Caller
 from fleet_data.crm.service import Crm
+from fleet_data.pool import Database
 from fleet_data.transfer.models import ExportRequest, Job
+from fleet_data.transfer.repository import Depth
 from fleet_data.transfer.service import Exports
 from fleet_data.transfer.sources import MASK
 
@@ -216,7 +218,7 @@ async def test_a_cancelled_job_ends_its_statement_and_leaves_no_file(
 
 
 async def test_a_worker_that_stops_hands_its_job_to_the_next(
-    exporting: OpenExports, demo: Caller, files: Path
+    exporting: OpenExports, demo: Caller, database: Database
 ) -> None:
     async with exporting() as first:
         request = ExportRequest("csv", sql=f"SELECT count(*) FROM ({ENDLESS}) e, pg_class")
@@ -228,6 +230,7 @@ async def test_a_worker_that_stops_hands_its_job_to_the_next(
         await wait_until(is_running)
     async with exporting(tasks_worker=False) as idle:
         handed_back = await idle.desk.status(demo, UUID(job.id))
+        assert await Depth(database).pending() == {"export": 1, "import": 0}
     assert (handed_back.state, handed_back.attempts) == ("queued", 1)
     async with exporting() as second:
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Protocol, get_args
 
@@ -27,9 +27,9 @@ class JobDepth:
     def __init__(self, jobs: Counted) -> None:
         self._jobs = jobs
 
-    def export(self, metrics: Metrics) -> None:
+    def export(self, metrics: Metrics, kinds: Sequence[str] = get_args(Kind)) -> None:
         """Add `data_jobs_pending{kind}`; it is NaN while the database is away."""
-        for kind in get_args(Kind):
+        for kind in kinds:
             metrics.gauge_at_scrape(
                 "data_jobs_pending",
                 "Jobs that are due, those that are worked on included.",

@@ -5,13 +5,12 @@ InvalidInput
     └── TransferTooLarge    more rows or bytes than the caller's roles allow
 NotFound
 └── LinkGone                the file was there once: expired, deleted or cancelled
-Unavailable
-└── FolderFull              no room is left in the folder
+FolderFull                  no room is left in the folder
 """
 
 from __future__ import annotations
 
-from fleet_common.errors import NotFound, PayloadTooLarge, Unavailable
+from fleet_common.errors import FleetError, NotFound, PayloadTooLarge
 
 
 class TransferTooLarge(PayloadTooLarge):
@@ -28,8 +27,12 @@ class LinkGone(NotFound):
         super().__init__("file", "behind this link", hint="Make a new one")
 
 
-class FolderFull(Unavailable):
-    """Raised when the folder takes no more; nothing of the file is left."""
+class FolderFull(FleetError):
+    """Raised when the folder for files takes no more; nothing of the file is left."""
+
+    code = "folder_full"
+    http_status = 507
+    jsonrpc_code = 507
 
     def __init__(self) -> None:
-        super().__init__("the folder for files, which is full,")
+        super().__init__("the folder for files is full", hint="An operator must make room")

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, nullcontext
 from datetime import timedelta
+from typing import get_args
 
+from fleet_common.metrics import Metrics
+from fleet_data.jobs.depth import JobDepth
 from fleet_data.pool import Database
 from fleet_data.settings import Settings
 from fleet_data.transfer.copying import Copier
@@ -14,7 +17,7 @@ from fleet_data.transfer.folder import Folder
 from fleet_data.transfer.imports import Imports
 from fleet_data.transfer.links import Links
 from fleet_data.transfer.models import Due, Kind
-from fleet_data.transfer.repository import Jobs, due_jobs
+from fleet_data.transfer.repository import Depth, Jobs, due_jobs
 from fleet_data.transfer.service import Exports
 from fleet_data.transfer.uploads import Uploads
 from fleet_data.transfer.worker import Pace, Runner, Worker
@@ -24,7 +27,7 @@ _LINK = timedelta(hours=1)
 
 @asynccontextmanager
 async def open_transfers(
-    settings: Settings, database: Database
+    settings: Settings, database: Database, metrics: Metrics
 ) -> AsyncGenerator[tuple[Exports, Imports]]:
     """Yield exports and imports; `database` gives a statement as long as a file may take."""
     folder = None if settings.files_dir is None else Folder(settings.files_dir)
@@ -56,6 +59,7 @@ async def open_transfers(
         await runners[due.kind].remove(due.tenant, due.id)
         await runners[due.kind].jobs.expire(due)
 
+    JobDepth(Depth(database)).export(metrics, get_args(Kind))
     pace = Pace(settings.tasks_concurrency, settings.tasks_redelivery_s)
     worker = Worker(runners, look, forget, pace)
     desk.wake = inward.wake = worker.wake

@@ -28,6 +28,18 @@ async def due_jobs(database: Database) -> Sequence[Due]:
     return [Due(**row) for row in rows]
 
 
+class Depth:
+    """How many jobs are due or under way."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def pending(self) -> Mapping[str, int]:
+        """Return the numbers by kind."""
+        rows = await self._database.bare("SELECT * FROM store.transfer_depth()", role="writer")
+        return {row["kind"]: row["jobs"] for row in rows}
+
+
 class Jobs:
     """The jobs of one kind."""
 
