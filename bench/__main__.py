@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from bench import audit, bulk, calls, export, gateway, overload
+from bench import audit, bulk, calls, export, gateway, overload, sql
 from bench.report import Report
 
 BENCHMARKS: dict[str, Callable[[], Report]] = {
@@ -18,6 +18,7 @@ BENCHMARKS: dict[str, Callable[[], Report]] = {
     "audit": audit.run,
     "export": export.run,
     "bulk": bulk.run,
+    "sql": sql.run,
 }
 README = Path(__file__).parent / "README.md"
 

@@ -24,7 +24,7 @@ from bench.processes import Served, free_port, served
 
 CONTEXTFORGE = "mcp-contextforge-gateway==1.1.0"
 CONTEXTFORGE_TOOL = "echo-crm-echo-0"  # it renames tools to gateway-tool
-_VENVS = Path(__file__).parent.parent / ".bench"
+VENVS = Path(__file__).parent.parent / ".bench"
 _INSTALL_S, _START_S = 600, 300
 _ADMIN = "admin@example.com"
 
@@ -66,17 +66,17 @@ def contextforge(upstream: Served) -> Iterator[tuple[Served, Mapping[str, str]]]
 
 
 def _installed() -> Path:
-    folder = _VENVS / CONTEXTFORGE.replace("==", "-")
+    folder = VENVS / CONTEXTFORGE.replace("==", "-")
     python = folder / "bin" / "python"
     if not (folder / "done").exists():
         shutil.rmtree(folder, ignore_errors=True)
-        _run([_python(), "-m", "venv", str(folder)])
-        _run([str(python), "-m", "pip", "install", "--quiet", CONTEXTFORGE])
+        run_quietly([python312("ContextForge"), "-m", "venv", str(folder)])
+        run_quietly([str(python), "-m", "pip", "install", "--quiet", CONTEXTFORGE])
         (folder / "done").touch()
     return python
 
 
-def _python() -> str:
+def python312(whom: str) -> str:
     pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
     candidates = [
         os.environ.get("BENCH_PYTHON312"),
@@ -87,7 +87,7 @@ def _python() -> str:
         # A shim may be on PATH without anything behind it.
         if subprocess.run([candidate, "-c", ""], check=False, capture_output=True).returncode == 0:
             return candidate
-    raise CannotRun("ContextForge needs Python 3.12: name one in BENCH_PYTHON312")
+    raise CannotRun(f"{whom} needs Python 3.12: name one in BENCH_PYTHON312")
 
 
 def _settings(folder: Path) -> dict[str, str]:
@@ -114,7 +114,7 @@ def _settings(folder: Path) -> dict[str, str]:
 def _token(python: Path, env: Mapping[str, str], folder: Path) -> str:
     command = [str(python), "-m", "mcpgateway.utils.create_jwt_token"]
     command += ["--username", _ADMIN, "--exp", "600", "--admin"]
-    return _run(command, env={**os.environ, **env}, cwd=folder).splitlines()[-1]
+    return run_quietly(command, env={**os.environ, **env}, cwd=folder).splitlines()[-1]
 
 
 def _register(server: Served, upstream: Served, headers: Mapping[str, str]) -> None:
@@ -123,7 +123,7 @@ def _register(server: Served, upstream: Served, headers: Mapping[str, str]) -> N
     answer.raise_for_status()
 
 
-def _run(
+def run_quietly(
     command: list[str], *, env: Mapping[str, str] | None = None, cwd: Path | None = None
 ) -> str:
     done = subprocess.run(
