@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import asyncpg
 import pytest
 
 from fleet_common.errors import InvalidInput, PayloadTooLarge
 from fleet_data.claims import Caller
 from fleet_data.errors import QueryRejected
+from fleet_data.pool import Database
 from fleet_data.query.models import Answer, Param
+from fleet_data.query.repository import QueryRepository
 from fleet_data.query.service import ANSWER_BYTES, Queries, as_csv
 
 LEGIT = {
@@ -144,6 +147,35 @@ async def test_row_that_is_too_large_is_refused_by_the_server(
 ) -> None:
     with pytest.raises(PayloadTooLarge, match="a row is too large to return"):
         await queries.run(demo, "SELECT 1 AS q, repeat('x', 300000)")
+
+
+async def test_stored_values_count_as_large_as_they_are_unpacked(
+    admin_url: str, database: Database, demo: Caller
+) -> None:
+    # 2 MB each that are some 25 kB on the disk: 300 rows of it would pass the first wall and be 600 MB here.
+    kinds = {
+        "text": "repeat('x', 2000000)",
+        "bytea": "decode(repeat('00', 2000000), 'hex')",
+        "text[]": "array_fill('xxxxxxxx'::text, ARRAY[100000])",
+        "jsonb": "to_jsonb(repeat('x', 2000000))",
+    }
+    admin = await asyncpg.connect(admin_url, ssl=False)
+    try:
+        for number, (kind, value) in enumerate(kinds.items()):
+            table = f"crm.packed_{number}"
+            await admin.execute(
+                f"CREATE TABLE {table} (value {kind}); GRANT SELECT ON {table} TO PUBLIC; "
+                f"INSERT INTO {table} VALUES ({value})"
+            )
+            size = await admin.fetchval(f"SELECT pg_column_size(value) FROM {table}")
+            assert size < 40_000, kind
+    finally:
+        await admin.close()
+    queries = Queries(QueryRepository(database))
+    for number in range(len(kinds)):
+        for columns in ("value", "value, value AS again", "p::text"):
+            with pytest.raises(PayloadTooLarge, match="a row is too large to return"):
+                await queries.run(demo, f"SELECT {columns} FROM crm.packed_{number} p")
 
 
 async def test_values_json_does_not_have_become_text(queries: Queries, demo: Caller) -> None:
