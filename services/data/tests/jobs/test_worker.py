@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 from fleet_common.errors import Unavailable
 from fleet_common.testing import wait_until
@@ -112,3 +112,41 @@ async def test_a_lost_lease_and_a_stop_are_told_to_whoever_works(
     assert told == ["over", "over"]
     (due,) = await jobs.due()  # given back at once, for the next worker
     assert await jobs.lease(due, uuid4(), 1.0)
+
+
+class SlowQueue:
+    """A queue whose row is due again before the call that gave it back has returned."""
+
+    def __init__(self) -> None:
+        self.job = Job("demo", "campaign", uuid4())
+        self.looked = asyncio.Event()
+
+    async def due(self) -> list[Job]:
+        self.looked.set()
+        return [self.job]
+
+    async def lease(self, job: Job, by: UUID, seconds: float) -> bool:
+        return True
+
+    async def release(self, job: Job, by: UUID, due_in_s: float | None) -> None:
+        self.looked.clear()
+        await self.looked.wait()
+
+
+async def test_a_job_that_is_due_again_while_it_is_given_back_is_begun_once() -> None:
+    running, begun = 0, 0
+
+    async def handle(_: Job, lease: Lease) -> float | None:
+        nonlocal running, begun
+        running, begun = running + 1, begun + 1
+        assert running == 1
+        await asyncio.sleep(0)
+        running -= 1
+        return 0.0
+
+    async def went_on() -> bool:
+        return begun > 3
+
+    worker = Worker(SlowQueue(), {"campaign": handle}, lease_s=5, poll_s=0.01)
+    async with worker.working(grace_s=1):
+        await wait_until(went_on)

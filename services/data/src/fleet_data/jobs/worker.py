@@ -98,6 +98,8 @@ class Worker:
         for job in await self._queue.due():
             if len(self._leases) >= _AT_ONCE:
                 return
+            if job in self._leases:
+                continue  # its row is given back, and whoever worked on it is about to end
             lease = Lease()
             if job.kind in self._handlers and await self._queue.lease(job, lease.id, self._lease_s):
                 self._leases[job] = lease
@@ -111,6 +113,8 @@ class Worker:
                 asyncio.get_running_loop().call_later(due_in_s, self.wake)
         except FleetError as exc:  # the lease runs out by itself
             log.info("job_left", kind=job.kind, error=exc.code)
+        except Exception:  # the edge: a defect here must not end the work on all others
+            log.exception("job_left", kind=job.kind, job=str(job.id))
         finally:
             del self._leases[job]
             self.wake()
