@@ -111,6 +111,11 @@ def test_failing_migration_leaves_nothing_behind(
     assert value(admin_url, "SELECT max(number) FROM store.migrations") == MIGRATIONS[-1].number
 
 
+def test_no_two_migrations_have_one_number() -> None:
+    numbers = [migration.number for migration in MIGRATIONS]
+    assert len(numbers) == len(set(numbers))
+
+
 def test_unknown_applied_migration_is_refused() -> None:
     with pytest.raises(MigrationChanged, match="9998 is applied and unknown"):
         pending_migrations(MIGRATIONS, {9998: "x"})
