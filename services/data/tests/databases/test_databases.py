@@ -13,6 +13,7 @@ import asyncpg
 import pytest
 from fastmcp import Client
 from fastmcp.exceptions import ToolError
+from mcp_types import TextResourceContents
 from pydantic import ValidationError
 
 from fleet_common.auth import Principal
@@ -107,8 +108,9 @@ async def test_roles_reach_only_the_databases_their_policy_names(
         assert shown(await client.call_tool("db_schema", {}))["databases"] == ["crm"]
         with pytest.raises(ToolError, match=r"^not_found.*There are: crm"):
             await client.call_tool("db_query", {"sql": "SELECT 1", "database": "warehouse"})
-        table = await client.read_resource("db://schema/deals")
-        assert json.loads(table[0].text)["relation"] == "crm.deals"
+        table = (await client.read_resource("db://schema/deals"))[0]
+        assert isinstance(table, TextResourceContents)
+        assert json.loads(table.text)["relation"] == "crm.deals"
 
 
 def test_command_says_what_is_refused_and_what_is_missing(
