@@ -12,7 +12,18 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 from fleet_common.errors import InvalidInput, PermissionDenied
 
 ObjectName = Literal[
-    "contact", "company", "deal", "lead", "activity", "note", "task", "link", "property"
+    "contact",
+    "company",
+    "deal",
+    "lead",
+    "activity",
+    "note",
+    "task",
+    "link",
+    "property",
+    "segment",
+    "consent",
+    "suppression",
 ]
 FieldKind = Literal[
     "boolean",
@@ -27,6 +38,7 @@ FieldKind = Literal[
     "timestamp",
     "enum",
     "id",
+    "filter",
 ]
 Operator = Literal[
     "eq",

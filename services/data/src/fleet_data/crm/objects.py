@@ -47,7 +47,7 @@ def _object(
         about,
         {f.name: f for f in every},
         match_on,
-        is_extensible=name not in ("property", "link"),
+        is_extensible=name not in ("property", "link", "segment", "consent", "suppression"),
     )
 
 
@@ -253,6 +253,76 @@ OBJECTS: dict[str, ObjectDef] = {
                 "choices", about="Values of an enum, comma-separated.", listed=True, most=4000
             ),
             FieldDef("about", about="One line for whoever fills it in.", listed=True),
+        ),
+        _object(
+            "segment",
+            "segments",
+            "A named selection of records: all that a filter finds, or a list of members.",
+            FieldDef("name", about="Name, unique.", required=True, listed=True, searched=True),
+            FieldDef(
+                "object",
+                "enum",
+                "Kind of its records.",
+                default="contact",
+                fixed=True,
+                listed=True,
+                choices=("contact", "lead", "company", "deal"),
+            ),
+            FieldDef(
+                "kind",
+                "enum",
+                "filter: whoever meets it now; static: a list.",
+                default="filter",
+                fixed=True,
+                listed=True,
+                choices=("filter", "static"),
+            ),
+            FieldDef("filter", "filter", "As crm_search takes it.", listed=True),
+            _OWNER,
+            _DESCRIPTION,
+            match_on=("name",),
+        ),
+        _object(
+            "consent",
+            "consents",
+            "What the owner of an address agreed to.",
+            FieldDef(
+                "address", "email", "Mail address.", required=True, listed=True, searched=True
+            ),
+            FieldDef("channel", "enum", "Channel.", default="email", choices=("email",)),
+            FieldDef(
+                "purpose", about="Such as marketing.", default="marketing", listed=True, most=40
+            ),
+            FieldDef(
+                "state",
+                "enum",
+                "What was decided.",
+                required=True,
+                listed=True,
+                choices=("pending", "granted", "withdrawn"),
+            ),
+            FieldDef("source", about="Where, such as web form.", listed=True),
+            FieldDef("decided_at", "timestamp", "When.", required=True, listed=True),
+            _DESCRIPTION,
+        ),
+        _object(
+            "suppression",
+            "suppressions",
+            "An address that nobody may write to.",
+            FieldDef(
+                "address", "email", "Mail address.", required=True, listed=True, searched=True
+            ),
+            FieldDef("channel", "enum", "Channel.", default="email", choices=("email",)),
+            FieldDef(
+                "reason",
+                "enum",
+                "Why.",
+                default="manual",
+                listed=True,
+                choices=("unsubscribed", "bounced", "complained", "manual"),
+            ),
+            _DESCRIPTION,
+            match_on=("address",),
         ),
     )
 }

@@ -9,13 +9,16 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
+from pydantic import TypeAdapter
+
 from fleet_common.errors import InvalidInput
-from fleet_data.crm.models import Draft, FieldDef, FieldKind, ObjectDef, Scalar
+from fleet_data.crm.models import Draft, FieldDef, FieldKind, Filter, ObjectDef, Scalar
 
 _EMAIL = re.compile(r"[^\s@<>()]+@[^\s@<>()]+\.[^\s@<>()]+")
 _DOMAIN = re.compile(r"([a-z0-9_]([a-z0-9_-]*[a-z0-9])?\.)+[a-z0-9-]{2,}")
 _URL = re.compile(r"https?://[^\s]+")
 _INTEGER = range(-(2**31), 2**31)
+_FILTER: TypeAdapter[Filter] = TypeAdapter(Filter)
 _NUMBER_MOST = Decimal(10) ** 16
 
 
@@ -146,6 +149,13 @@ def _boolean(_: FieldDef, value: Any) -> bool:
     return value
 
 
+def _filter(_: FieldDef, value: Any) -> str:
+    node = (
+        _FILTER.validate_json(value) if isinstance(value, str) else _FILTER.validate_python(value)
+    )
+    return _FILTER.dump_json(node, by_alias=True, exclude_none=True).decode()
+
+
 _PARSERS: dict[FieldKind, Callable[[FieldDef, Any], Scalar]] = {
     "boolean": _boolean,
     "text": _text,
@@ -159,6 +169,7 @@ _PARSERS: dict[FieldKind, Callable[[FieldDef, Any], Scalar]] = {
     "timestamp": _timestamp,
     "enum": _choice,
     "id": _id,
+    "filter": _filter,
 }
 _WANTED: dict[FieldKind, str] = {
     "boolean": "true or false expected",
@@ -173,4 +184,5 @@ _WANTED: dict[FieldKind, str] = {
     "timestamp": "a time expected, such as 2026-11-21T09:30:00Z",
     "enum": "one of the allowed values expected",
     "id": "an id expected, as crm_search returns it",
+    "filter": "a filter expected, as crm_search takes it",
 }

@@ -65,6 +65,7 @@ def generate(sizes: Sizes = Sizes(), *, as_of: datetime = AS_OF) -> list[Rows]:
         Rows.of("activities", [*activities(chance, subjects), *prospects.interest(later, leads)]),
         Rows.of("notes", notes(chance, subjects)),
         Rows.of("tasks", tasks(chance, subjects)),
+        Rows.of("segments", prospects.segments(later)),
         Rows.of("consents", prospects.consents(later, [*contacts, *leads])),
         Rows.of("suppressions", prospects.suppressions(later, [*contacts, *leads])),
     ]

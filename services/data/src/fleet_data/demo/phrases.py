@@ -70,3 +70,26 @@ PRESENT_TASKS = {"done": 20, "open": 78, "cancelled": 2}
 CONSENTS = {"granted": 80, "withdrawn": 12, "pending": 8}
 CONSENT_SOURCES = ("web form", "trade fair", "contract")
 SUPPRESSIONS = {"unsubscribed": 6, "bounced": 3, "complained": 1}
+SEGMENTS = (
+    (
+        "Customers in Germany",
+        "contact",
+        (
+            '{"all":[{"field":"lifecycle","op":"eq","value":"customer"},'
+            '{"field":"country","op":"eq","value":"Germany"}]}'
+        ),
+    ),
+    (
+        "Newsletter",
+        "contact",
+        '{"field":"lifecycle","op":"in","value":["subscriber","lead","customer"]}',
+    ),
+    (
+        "Hot leads",
+        "lead",
+        (
+            '{"all":[{"field":"score","op":"gt","value":70},'
+            '{"field":"status","op":"in","value":["new","working","qualified"]}]}'
+        ),
+    ),
+)

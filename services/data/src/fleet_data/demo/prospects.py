@@ -63,6 +63,21 @@ def interest(chance: Chance, leads: Sequence[Record]) -> list[Record]:
     return found
 
 
+def segments(chance: Chance) -> list[Record]:
+    """Return segments to begin with; each is a filter."""
+    return [
+        {
+            "id": chance.id(chance.as_of),
+            "name": name,
+            "object": of,
+            "kind": "filter",
+            "filter": condition,
+            **made(chance.as_of),
+        }
+        for name, of, condition in phrases.SEGMENTS
+    ]
+
+
 def consents(chance: Chance, people: Sequence[Record]) -> list[Record]:
     """Return what the owners of addresses agreed to; most were never asked."""
     asked = [p for p in people if chance.random() < 0.4]
