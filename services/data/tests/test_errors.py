@@ -3,7 +3,13 @@ from __future__ import annotations
 import asyncpg
 import pytest
 
-from fleet_common.errors import DeadlineExceeded, PayloadTooLarge, PermissionDenied, Unavailable
+from fleet_common.errors import (
+    DeadlineExceeded,
+    FleetError,
+    PayloadTooLarge,
+    PermissionDenied,
+    Unavailable,
+)
 from fleet_data.errors import Contended, QueryRejected, from_postgres, translated
 
 
@@ -28,11 +34,18 @@ def test_error_of_postgres_becomes_ours(theirs: asyncpg.PostgresError, ours: typ
 
 
 @pytest.mark.parametrize(
-    "error", [ConnectionRefusedError(), asyncpg.InterfaceError("closed"), TimeoutError()]
+    ("theirs", "ours"),
+    [
+        (ConnectionRefusedError(), Unavailable),
+        (asyncpg.InterfaceError("closed"), Unavailable),
+        (TimeoutError(), DeadlineExceeded),
+    ],
 )
-def test_lost_connection_is_retryable(error: Exception) -> None:
-    with pytest.raises(Unavailable) as caught, translated():
-        raise error
+def test_a_database_that_does_not_answer_is_retryable(
+    theirs: Exception, ours: type[FleetError]
+) -> None:
+    with pytest.raises(ours) as caught, translated():
+        raise theirs
     assert caught.value.retryable
 
 

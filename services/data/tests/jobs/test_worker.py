@@ -69,12 +69,11 @@ async def test_a_job_comes_again_until_it_says_that_it_is_done(
                 await make_due(connection, job)
         return None
 
-    async def is_empty() -> bool:
-        return not await jobs.pending()
+    async def is_done() -> bool:
+        return len(tries) == 4 and not await jobs.pending()
 
     async with worker_of(jobs, handle).working(grace_s=1):
-        await wait_until(is_empty)
-    assert len(tries) == 4
+        await wait_until(is_done)
 
 
 async def test_a_lost_lease_and_a_stop_are_told_to_whoever_works(

@@ -1,7 +1,7 @@
 """The part of the Kubernetes API that a watcher needs: list, and watch from there.
 
 Plain HTTP, not the `kubernetes` package: it is two GETs, and the package costs 350 ms and 50 MB in every gateway
-(docs/decisions/0012).
+(docs/decisions/0014).
 """
 
 from __future__ import annotations
