@@ -28,9 +28,7 @@ class Http1(HttpToolsProtocol):
     _idle_bytes = 0  # read since the last head was whole or the last piece of a body came
     _reads_head = False
     _hosts = 0
-    _is_last = (
-        False  # nothing that comes is read any more: the connection ends with the answers it owes
-    )
+    _is_last = False  # nothing more is read: the connection ends with the answers it owes
 
     def data_received(self, data: bytes) -> None:
         """Read what the client sent."""
@@ -58,10 +56,8 @@ class Http1(HttpToolsProtocol):
         """Keep a header of the head; what comes after a body is no header of the request (RFC 9110 §6.5.1)."""
         if not self._reads_head:
             return
-        name, value = (
-            name.lower(),
-            value.strip(b" \t"),
-        )  # RFC 9110 §5.5: white space is no part of it
+        # RFC 9110 §5.5: white space around a value is no part of it.
+        name, value = name.lower(), value.strip(b" \t")
         if name == b"host":
             self._hosts += 1
         elif name == b"transfer-encoding" and value.lower() != b"chunked":
