@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from bench import audit, bulk, calls, export, gateway, overload, sql
+from bench import audit, bulk, calls, export, gateway, leads, overload, sql
 from bench.report import Report
 
 BENCHMARKS: dict[str, Callable[[], Report]] = {
@@ -16,6 +16,7 @@ BENCHMARKS: dict[str, Callable[[], Report]] = {
     "gateway": gateway.run,
     "overload": overload.run,
     "audit": audit.run,
+    "leads": leads.run,
     "export": export.run,
     "bulk": bulk.run,
     "sql": sql.run,
