@@ -12,9 +12,10 @@ import tempfile
 from collections import defaultdict
 from datetime import date
 from pathlib import Path
+from typing import Any
 
-import pandas as pd
-from leadforge.api import Generator
+import pandas as pd  # type: ignore[import-untyped]
+from leadforge.api import Generator  # type: ignore[import-not-found]
 
 RECIPE, LEADS = "b2b_saas_procurement_v1", 5000
 LABEL = "converted_within_90_days"
@@ -33,10 +34,13 @@ def main(seed: int, day: int) -> None:
         json.dump(rows(Path(folder), day), sys.stdout)
 
 
-def rows(folder: Path, day: int) -> list[dict]:
-    def records(name: str) -> list[dict]:
+def rows(folder: Path, day: int) -> list[dict[str, Any]]:
+    def records(name: str) -> list[dict[str, Any]]:
         table = pd.read_parquet(folder / "tables" / f"{name}.parquet")
-        return table.astype(object).where(table.notna(), None).to_dict("records")
+        found: list[dict[str, Any]] = (
+            table.astype(object).where(table.notna(), None).to_dict("records")
+        )
+        return found
 
     leads = {each["lead_id"]: each for each in records("leads")}
     born = {
@@ -76,7 +80,9 @@ def rows(folder: Path, day: int) -> list[dict]:
     ]
 
 
-def row_of(lead: dict, contact: dict, account: dict, day: int) -> dict:
+def row_of(
+    lead: dict[str, Any], contact: dict[str, Any], account: dict[str, Any], day: int
+) -> dict[str, Any]:
     return {
         "id": lead["lead_id"],
         "age_days": float(day),
@@ -92,14 +98,14 @@ def row_of(lead: dict, contact: dict, account: dict, day: int) -> dict:
     }
 
 
-def activity_of(events: dict[str, list[float]]) -> dict:
-    facts: dict = {"recent": sum(days < 7 for each in events.values() for days in each)}
+def activity_of(events: dict[str, list[float]]) -> dict[str, Any]:
+    facts: dict[str, Any] = {"recent": sum(days < 7 for each in events.values() for days in each)}
     for kind in ("calls", "meetings", "emails", "visits"):
         facts |= {kind: len(events[kind]), f"{kind}_days": min(events[kind], default=None)}
     return facts
 
 
-def status_of(qualified_ago: float | None) -> dict:
+def status_of(qualified_ago: float | None) -> dict[str, Any]:
     if qualified_ago is None or qualified_ago < 0:
         return {"status": "working", "status_days": None}
     return {"status": "qualified", "status_days": qualified_ago}

@@ -45,7 +45,13 @@ def choices(name: str, schema: dict[str, Any], ids: list[str]) -> list[Any]:
     if schema.get("format") == "uuid":
         return ids
     number = schema.get("minimum") or 1
-    plain = {"array": ids, "integer": number, "number": number, "boolean": False, "object": {}}
+    plain: dict[str, Any] = {
+        "array": ids,
+        "integer": number,
+        "number": number,
+        "boolean": False,
+        "object": {},
+    }
     return [plain.get(str(schema.get("type")), TEXTS.get(name, ids[0]))]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 from fleet_data.claims import Caller
 from fleet_data.crm.service import Crm
@@ -17,7 +18,7 @@ async def test_segments_consents_and_suppressions_are_written_and_found(
             {"not": {"field": "title", "value": "CEO"}},
         ]
     }
-    segments = [
+    segments: list[dict[str, Any]] = [
         {"name": "France", "filter": condition},
         {"name": "Broken", "filter": {"field": "country", "op": "like"}},
         {"name": "List", "kind": "static"},

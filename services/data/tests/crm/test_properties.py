@@ -11,8 +11,8 @@ from pydantic import TypeAdapter
 
 from fleet_common.errors import InvalidInput
 from fleet_data.claims import Caller
-from fleet_data.crm.models import Filter
-from fleet_data.crm.service import MASK, Crm
+from fleet_data.crm.models import MASK, Filter
+from fleet_data.crm.service import Crm
 
 FILTER: TypeAdapter[Filter] = TypeAdapter(Filter)
 TIER = {"object": "company", "name": "x_tier", "kind": "enum", "choices": "gold, silver"}
