@@ -37,6 +37,8 @@ QDRANT_IMAGE = "qdrant/qdrant:v1.16.2"
 PASSWORD = "test"  # noqa: S105  # a throw-away server on loopback
 _PREFIX = "fleet-test-"
 _OWNER = "owner.json"
+_MEMORY = Path("/dev/shm")  # noqa: S108  # mkdtemp makes a folder of its own in it
+_ROOM = 4 * 1024**3  # bytes; a copy of a database takes some 20 MB and goes with its test
 
 T = TypeVar("T")
 
@@ -189,12 +191,21 @@ def _qdrant_container() -> Iterator[str]:
 def _home(engine: str) -> Iterator[Path]:
     """Yield a folder that PostgreSQL's own user can reach: pytest's tmp_path is closed to it."""
     _sweep()
-    home = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{engine}-"))
+    home = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{engine}-", dir=_folder()))
     home.chmod(0o711)
     try:
         yield home
     finally:
         shutil.rmtree(home, ignore_errors=True)
+
+
+def _folder() -> Path:
+    """Return where engines keep their files: in memory if there is room, for each test copies hundreds of files."""
+    try:
+        has_room = shutil.disk_usage(_MEMORY).free > _ROOM and os.access(_MEMORY, os.W_OK)
+    except OSError:  # not Linux
+        has_room = False
+    return _MEMORY if has_room else Path(tempfile.gettempdir())
 
 
 def _write_owner(home: Path, engine: Child, stop_signal: int) -> None:
@@ -209,7 +220,12 @@ def _write_owner(home: Path, engine: Child, stop_signal: int) -> None:
 
 def _sweep() -> None:
     """End and remove the engines of test runs that are gone."""
-    for path in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*/{_OWNER}"):
+    for folder in {_MEMORY, Path(tempfile.gettempdir())}:
+        _sweep_folder(folder)
+
+
+def _sweep_folder(folder: Path) -> None:
+    for path in folder.glob(f"{_PREFIX}*/{_OWNER}"):
         try:
             facts = json.loads(path.read_text())
         except (OSError, ValueError):  # another user's, or just being removed
