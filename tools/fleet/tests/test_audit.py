@@ -151,7 +151,7 @@ def test_records_of_all_services_are_shown_in_order(fleet: Fleet, logs: Path) ->
 @pytest.mark.parametrize(
     ("words", "found"),
     [
-        (["--since", "15m"], ["gh_repo_get", "db_query"]),
+        (["--since", "1h"], ["gh_repo_get", "db_query"]),
         (["--since", (NOW - timedelta(minutes=7)).isoformat()], ["db_query"]),
         (["--subject", "key:else0001"], ["gh_repo_get"]),
         (["--tool", "crm_*"], ["crm_search", "crm_delete"]),

@@ -65,4 +65,4 @@ async def test_names_of_objects_are_completed(connect: Any) -> None:
             (await client.complete(review, {"name": "stale_days", "value": "1"})).values,
             (await client.complete(review, {"name": "pipeline", "value": ""})).values,
         ]
-    assert asked == [["company", "contact"], ["14"], []]
+    assert asked == [["company", "contact", "consent"], ["14"], []]
