@@ -1,9 +1,10 @@
-"""What a user does first: every tool of the first slice, through every URL, in both protocol eras."""
+"""What a user does first: its tools, through every URL, in both protocol eras."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from importlib.resources import files
 from typing import Any, Literal, Protocol
 from uuid import uuid4
 
@@ -16,18 +17,11 @@ from fleet_common.testing.wire import MODERN, modern, text
 
 pytestmark = pytest.mark.blocking
 
+# What the repository says of its own services; `fleet policy check` reads it too.
+CATALOGUE = json.loads((files("fleet_cli") / "catalogue.json").read_text())
 TOOLS = {
-    "data": {"crm_search", "crm_get", "crm_upsert", "crm_delete", "db_query"},
-    "devops": {
-        "gh_repo_get",
-        "gh_file_read",
-        "gh_issue_list",
-        "gh_issue_get",
-        "k8s_list",
-        "k8s_get",
-        "mon_query",
-    },
-    "aiml": {"rag_ingest", "rag_search", "embed_texts"},
+    service: {each["name"] for each in CATALOGUE if each["service"] == service}
+    for service in ("data", "devops", "aiml")
 }
 EVERYWHERE = {"fleet_whoami", "fleet_audit_search"}
 ALL = set().union(*TOOLS.values()) | EVERYWHERE | {"fleet_status"}
