@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,8 +22,11 @@ from fastmcp.client.elicitation import ElicitResult
 from fleet_cli.testing import PostgresServer
 from fleet_common.auth import Principal
 from fleet_common.mcp.server import create_server
+from fleet_common.metrics import Metrics
 from fleet_common.testing import admin
 from fleet_data.claims import Caller, ClaimSigner
+from fleet_data.connectors.models import Identity, Tokens
+from fleet_data.connectors.opening import open_credentials
 from fleet_data.crm.cursor import CursorSigner
 from fleet_data.crm.repository import CrmRepository
 from fleet_data.crm.service import Crm
@@ -43,6 +46,7 @@ from fleet_data.server import SERVICE
 from fleet_data.settings import Settings
 
 CLAIMS_KEY = "a-claims-key-for-tests-of-32-characters"
+CREDENTIALS_KEY = "a-credentials-key-of-32-characters"
 EMPTY, SEEDED = "data_template_empty", "data_template_seeded"
 GMAIL = Path(__file__).parent / "emulate" / "gmail.py"
 PEOPLE = """
@@ -74,6 +78,7 @@ def settings_for(admin_url: str, **more: Any) -> Settings:
             "reader_url": f"postgresql://crm_reader:reader-password@{base}",
             "database_url": f"postgresql://crm_writer:writer-password@{base}",
             "claims_key": CLAIMS_KEY,
+            "credentials_keys": CREDENTIALS_KEY,
             "pool_size": 4,
             **more,
         }
@@ -259,6 +264,45 @@ def connect(settings: Settings) -> Connect:
             yield client
 
     return _connect
+
+
+class Connected(Protocol):
+    """Stores an account as if somebody had connected it."""
+
+    async def __call__(
+        self, provider: str, *, token: str, refresh: str | None = ..., **more: Any
+    ) -> None:
+        """Store it; `scopes`, `external_id` and `caller` have values that are usual."""
+
+
+@pytest.fixture
+def connected(settings: Settings, demo: Caller) -> Connected:
+    """Stores an account of the tenant demo in this test's database."""
+
+    async def store(
+        provider: str,
+        *,
+        token: str,
+        refresh: str | None = None,
+        scopes: Sequence[str] | None = None,
+        external_id: str = "1",
+        caller: Caller = demo,
+    ) -> None:
+        async with (
+            opened(settings) as database,
+            open_credentials(settings, database, Metrics("data")) as credentials,
+        ):
+            oauth = credentials.channel(provider).provider.oauth
+            granted = tuple(scopes if scopes is not None else oauth.scopes if oauth else ())
+            await credentials.keep(
+                caller,
+                uuid4(),
+                provider,
+                Identity(external_id, "ada@example.com"),
+                Tokens(token, refresh, None, granted),
+            )
+
+    return store
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from fleet_common.policy import Grant
 from fleet_data.caching.service import Records
 from fleet_data.campaigns.service import Campaigns
 from fleet_data.claims import Caller
+from fleet_data.connectors.credentials import Credentials
 from fleet_data.crm.service import Crm
 from fleet_data.databases.service import Databases
 from fleet_data.history.service import History
@@ -39,6 +40,7 @@ class Deps:
     relations: Relations
     records: Records
     pipeline: Pipeline
+    credentials: Credentials
 
 
 def get_crm(deps: Deps = CurrentDeps()) -> Crm:
@@ -69,6 +71,11 @@ def get_post(deps: Deps = CurrentDeps()) -> Post:
 def get_campaigns(deps: Deps = CurrentDeps()) -> Campaigns:
     """Return the campaigns."""
     return deps.campaigns
+
+
+def get_credentials(deps: Deps = CurrentDeps()) -> Credentials:
+    """Return the connected accounts."""
+    return deps.credentials
 
 
 def get_pipeline(deps: Deps = CurrentDeps()) -> Pipeline:

@@ -18,6 +18,7 @@ from fleet_data.campaigns import routes as campaign_routes
 from fleet_data.campaigns import tools as campaign_tools
 from fleet_data.campaigns.opening import open_outreach
 from fleet_data.claims import ClaimSigner
+from fleet_data.connectors.opening import REFRESH_S, open_credentials
 from fleet_data.crm import prompts, resources
 from fleet_data.crm import tools as crm_tools
 from fleet_data.crm.cursor import CursorSigner
@@ -81,6 +82,10 @@ async def open_deps(settings: Settings, runtime: Runtime) -> AsyncGenerator[Deps
         exports, imports = await stack.enter_async_context(
             open_transfers(settings, files, runtime.metrics)
         )
+        accounts = Database(*pools, signer=signer, limits=replace(limits, statement_s=REFRESH_S))
+        credentials = await stack.enter_async_context(
+            open_credentials(settings, accounts, runtime.metrics)
+        )
         cursors = CursorSigner(secret)
         epochs = Epochs(runtime.redis, space_of(settings.database_url.get_secret_value()))
         store = CachedStore(CrmRepository(database, parse=parse_value), runtime.cache, epochs)
@@ -106,6 +111,7 @@ async def open_deps(settings: Settings, runtime: Runtime) -> AsyncGenerator[Deps
             post=outreach.post,
             campaigns=outreach.campaigns,
             workflows=outreach.workflows,
+            credentials=credentials,
         )
 
 

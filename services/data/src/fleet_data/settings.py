@@ -93,6 +93,19 @@ class Settings(ServiceSettings):
         None,
         description="The gateway's `/unsubscribe` as recipients reach it; campaigns are not sent without one.",
     )
+    credentials_keys: SecretList = Field(
+        (),
+        description="Secrets of 32 characters or more that seal the credentials of connected accounts, "
+        "comma-separated, the newest last; without one no account can be connected.",
+    )
+    connector_clients: SecretList = Field(
+        (),
+        description="What was registered at providers, as `google=CLIENT_ID:CLIENT_SECRET`, comma-separated.",
+    )
+    connector_urls: CommaList = Field(
+        (),
+        description="Other addresses of providers, as `stripe=https://HOST`, comma-separated; for emulators.",
+    )
     import_mb: int = Field(256, ge=1, description="Largest file to import, in MB.")
     workflow_webhooks: SecretList = Field(
         (),

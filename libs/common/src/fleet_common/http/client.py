@@ -56,6 +56,33 @@ async def open_client(
 
     Requests raise `DeadlineExceeded`, `Unavailable` (with `retry_after_s`) or `UpstreamFailed`.
     """
+    async with (
+        open_transport(
+            name=name,
+            retry=retry,
+            breaker=breaker,
+            metrics=metrics,
+            max_connections=max_connections,
+            forward_deadline=forward_deadline,
+            tls=tls,
+        ) as transport,
+        client_on(transport, base_url=base_url, timeout_s=timeout_s, headers=headers) as client,
+    ):
+        yield client
+
+
+@asynccontextmanager
+async def open_transport(
+    *,
+    name: str,
+    retry: RetryPolicy | None = None,
+    breaker: Breaker | None = None,
+    metrics: Metrics | None = None,
+    max_connections: int = 100,
+    forward_deadline: bool = False,
+    tls: ssl.SSLContext | None = None,
+) -> AsyncIterator[httpx.AsyncBaseTransport]:
+    """Open what `open_client` stands on, for clients that come and go: see `client_on`."""
     policy = retry or RetryPolicy()
     dependency = Dependency(
         name=name,
@@ -66,18 +93,36 @@ async def open_client(
         forward_deadline=forward_deadline,
     )
     trusted = tls or _tls()
-    async with (
-        _open_session(max_connections, trusted) as session,
-        httpx.AsyncClient(
-            transport=ResilientTransport(AiohttpTransport(trusted, client=session), dependency),
-            base_url=base_url,
-            headers=headers,
-            timeout=timeout_s,
-            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
-            trust_env=False,
-        ) as client,
-    ):
-        yield client
+    async with _open_session(max_connections, trusted) as session:
+        yield ResilientTransport(AiohttpTransport(trusted, client=session), dependency)
+
+
+def client_on(
+    transport: httpx.AsyncBaseTransport,
+    *,
+    base_url: str = "",
+    timeout_s: float = 10.0,
+    headers: Mapping[str, str] | None = None,
+    auth: httpx.Auth | None = None,
+) -> httpx.AsyncClient:
+    """Return a client on an open transport; closing it closes the transport, so one of many is just let go.
+
+    Args:
+        transport: of `open_transport`.
+        base_url: put before relative URLs.
+        timeout_s: see `open_client`.
+        headers: sent with every request.
+        auth: signs every request.
+    """
+    return httpx.AsyncClient(
+        transport=transport,
+        base_url=base_url,
+        headers=headers,
+        auth=auth,
+        timeout=timeout_s,
+        cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
+        trust_env=False,
+    )
 
 
 def _open_session(max_connections: int, tls: ssl.SSLContext) -> aiohttp.ClientSession:

@@ -1,0 +1,341 @@
+"""The one place that credentials of other services come from: a client that is authorized, never a token.
+
+Tokens are read from their row for each session, so that whoever disconnects an account has done so at once. One that
+has ended is refreshed by exactly one of all replicas: it holds the row's lock while it asks the provider, stores what
+it got, and only then lets anybody use it. The refresh runs in a task of its own: a caller who hangs up in the middle
+must not lose a refresh token that the provider has already replaced.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from contextvars import Context
+from dataclasses import dataclass
+from uuid import UUID
+
+import httpx
+import structlog
+
+from fleet_common.errors import FleetError, NotConfigured
+from fleet_common.http import client_on
+from fleet_data.claims import Caller
+from fleet_data.connectors.errors import (
+    ConsentWithdrawn,
+    ForeignOrigin,
+    NotConnected,
+    ScopeMissing,
+)
+from fleet_data.connectors.models import Account, Identity, OAuthClient, Provider, Tokens
+from fleet_data.connectors.oauth import TokenEndpoint
+from fleet_data.connectors.repository import AccountRepository, Sealed, StoredAccount
+from fleet_data.connectors.vault import Vault
+
+log = structlog.get_logger()
+
+_TIMEOUT_S = 30.0
+_LAST_REFRESH_S = 15.0
+_NOBODY = Caller("none", "service")  # what is asked about all tenants needs no claim of one
+
+
+@dataclass(frozen=True, slots=True)
+class Channel:
+    """A provider, as this process reaches it.
+
+    Attributes:
+        client: what the operator registered there; None without it, and where none is needed.
+    """
+
+    provider: Provider
+    transport: httpx.AsyncBaseTransport
+    client: OAuthClient | None
+
+    def open(self, auth: httpx.Auth | None = None) -> httpx.AsyncClient:
+        """Return a client of the provider's API; it keeps nothing, so it needs no closing."""
+        return client_on(
+            self.transport, base_url=self.provider.api_url, timeout_s=_TIMEOUT_S, auth=auth
+        )
+
+    @property
+    def tokens(self) -> TokenEndpoint:
+        """Return where the provider gives tokens.
+
+        Raises:
+            NotConfigured: the operator registered nothing there.
+        """
+        if self.provider.oauth is None or self.client is None:
+            raise NotConfigured(
+                f"this fleet is not registered at {self.provider.title}",
+                hint=f"The operator adds {self.provider.name}=ID:SECRET to FLEET_DATA_CONNECTOR_CLIENTS",
+            )
+        return TokenEndpoint(self.provider.name, self.provider.oauth, self.client, self.open())
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Whose account of which provider."""
+
+    caller: Caller
+    provider: str
+    owner: str
+
+
+class Credentials:
+    """The connected accounts of all tenants."""
+
+    def __init__(
+        self, store: AccountRepository, vault: Vault, channels: Mapping[str, Channel]
+    ) -> None:
+        self._store = store
+        self._vault = vault
+        self._channels = channels
+        self._refreshing: dict[tuple[str, str, str], asyncio.Task[Tokens]] = {}
+
+    @asynccontextmanager
+    async def opened(self) -> AsyncGenerator[None]:
+        """At the end of the block, let refreshes under way store what they get."""
+        try:
+            yield
+        finally:
+            if running := list(self._refreshing.values()):
+                await asyncio.wait(running, timeout=_LAST_REFRESH_S)
+
+    def channel(self, provider: str) -> Channel:
+        """Return how a provider is reached.
+
+        Raises:
+            NotConfigured: there is none of that name.
+        """
+        try:
+            return self._channels[provider]
+        except KeyError:
+            raise NotConfigured(f"there is no connector {provider!r}") from None
+
+    def client(self, provider: str) -> OAuthClient:
+        """Return what the operator registered at a provider.
+
+        Raises:
+            NotConfigured: nothing.
+        """
+        return self.channel(provider).tokens.client
+
+    @asynccontextmanager
+    async def session(
+        self, provider: str, caller: Caller, *scopes: str
+    ) -> AsyncGenerator[httpx.AsyncClient]:
+        """Yield a client that speaks for the account that the caller's tenant connected.
+
+        Args:
+            provider: name, such as `hubspot`.
+            caller: on whose behalf; a personal account must be the caller's own.
+            scopes: what the account must allow.
+
+        Raises:
+            NotConnected: there is no account.
+            ConsentWithdrawn: there was one.
+            ScopeMissing: it does not allow one of `scopes`.
+        """
+        channel, place = self.channel(provider), self._place(provider, caller)
+        stored = await self._stored(place)
+        if missing := set(scopes) - set(stored.account.scopes):
+            raise ScopeMissing(provider, missing)
+        tokens = self._opened(place, stored)
+        if stored.is_stale and tokens.refresh is not None:
+            tokens = await self.renewed(place, tokens)
+        yield channel.open(_Authorized(self, place, channel.provider, tokens))
+
+    async def account(self, provider: str, caller: Caller) -> Account:
+        """Return the account that `session` would speak for.
+
+        Raises:
+            NotConnected: there is none.
+            ConsentWithdrawn: there was one.
+        """
+        return (await self._stored(self._place(provider, caller))).account
+
+    async def tenants_of(self, provider: str, external_id: str) -> Sequence[str]:
+        """Return the tenants that connected this account, for what its provider tells unasked."""
+        return await self._store.tenants_of(_NOBODY, provider, external_id)
+
+    async def identify(self, provider: str, tokens: Tokens) -> Identity:
+        """Return whose account fresh tokens open, as its provider says."""
+        channel = self.channel(provider)
+        return await channel.provider.identify(channel.open(_Bearer(channel.provider, tokens)))
+
+    async def keep(
+        self, caller: Caller, id_: UUID, provider: str, identity: Identity, tokens: Tokens
+    ) -> Account:
+        """Store what opens an account, in the place of the one before it, and return the account."""
+        place = self._place(provider, caller)
+        async with self._store.changing(caller) as changes:
+            return await changes.put(
+                id_,
+                provider=provider,
+                owner=place.owner,
+                identity=identity,
+                scopes=tokens.scopes,
+                by=caller.subject,
+                sealed=self._sealed(place, id_, tokens),
+            )
+
+    async def forget(self, provider: str, caller: Caller) -> bool:
+        """Give consent back and forget the account; False when its provider did not confirm the first.
+
+        Raises:
+            NotConnected: there is none.
+        """
+        place = self._place(provider, caller)
+        async with self._store.changing(caller) as changes:
+            stored = await changes.find(provider, place.owner, lock=True)
+            if stored is None:
+                raise NotConnected(provider)
+            await changes.remove(stored.account.id)
+        if stored.secret is None:
+            return True
+        try:
+            return await self._revoked(place, stored)
+        except FleetError as exc:
+            log.warning("revocation_failed", provider=provider, error=exc.code)
+            return False
+
+    async def reseal(self) -> int:
+        """Seal everything anew that another key than the newest had sealed; return how many that were."""
+        todo = await self._store.sealed_before(_NOBODY, self._vault.newest)
+        for tenant, provider, owner in todo:
+            place = Place(Caller(tenant, owner or "service"), provider, owner)
+            async with self._store.changing(place.caller) as changes:
+                stored = await changes.find(provider, owner, lock=True)
+                if stored is not None and stored.secret is not None:
+                    id_ = stored.account.id
+                    sealed = self._sealed(place, id_, self._opened(place, stored))
+                    await changes.reseal(id_, sealed.secret)
+        return len(todo)
+
+    async def renewed(self, place: Place, before: Tokens) -> Tokens:
+        """Return tokens in place of some that are not accepted any more.
+
+        Raises:
+            ConsentWithdrawn: there are none.
+        """
+        if before.refresh is None:
+            raise ConsentWithdrawn(place.provider)
+        key = (place.caller.tenant, place.provider, place.owner)
+        task = self._refreshing.get(key)
+        if task is None:
+            # An empty context: the deadline of whoever comes first is not everybody's.
+            task = asyncio.create_task(
+                self._renew(place, before), name=f"refresh-{place.provider}", context=Context()
+            )
+            self._refreshing[key] = task
+            task.add_done_callback(lambda done: self._refreshed(key, done))
+        return await asyncio.shield(task)
+
+    def _refreshed(self, key: tuple[str, str, str], done: asyncio.Task[Tokens]) -> None:
+        del self._refreshing[key]
+        failure = None if done.cancelled() else done.exception()
+        if failure is not None:
+            # Whoever still waits for it gets it, too.
+            log.info("refresh_failed", provider=key[1], tenant=key[0], error=str(failure))
+
+    async def _renew(self, place: Place, before: Tokens) -> Tokens:
+        async with self._store.changing(place.caller) as changes:
+            stored = await changes.find(place.provider, place.owner, lock=True)
+            if stored is None:
+                raise NotConnected(place.provider)
+            now = self._opened(place, stored)
+            if now.access != before.access or now.refresh is None:
+                return now  # another replica was first
+            id_ = stored.account.id
+            withdrawn: ConsentWithdrawn | None = None
+            try:
+                fresh = await self.channel(place.provider).tokens.refresh(now.refresh)
+            except ConsentWithdrawn as exc:
+                await changes.withdraw(id_)
+                withdrawn = exc
+            else:
+                await changes.renew(id_, self._sealed(place, id_, fresh))
+        if (
+            withdrawn is not None
+        ):  # only now, for an exception inside would take the record of it back
+            raise withdrawn
+        return fresh
+
+    async def _revoked(self, place: Place, stored: StoredAccount) -> bool:
+        channel = self.channel(place.provider)
+        if channel.provider.oauth is None:
+            return False
+        return await channel.tokens.revoke(self._opened(place, stored))
+
+    async def _stored(self, place: Place) -> StoredAccount:
+        stored = await self._store.find(place.caller, place.provider, place.owner)
+        if stored is None:
+            raise NotConnected(place.provider)
+        if stored.secret is None:
+            raise ConsentWithdrawn(place.provider)
+        return stored
+
+    def _place(self, provider: str, caller: Caller) -> Place:
+        is_personal = self.channel(provider).provider.is_personal
+        return Place(caller, provider, caller.subject if is_personal else "")
+
+    def _sealed(self, place: Place, id_: UUID, tokens: Tokens) -> Sealed:
+        plain = json.dumps(tokens.to_json()).encode()
+        return Sealed(self._vault.seal(plain, place=_bound(place, id_)), tokens.lifetime_s)
+
+    def _opened(self, place: Place, stored: StoredAccount) -> Tokens:
+        if stored.secret is None:
+            raise ConsentWithdrawn(place.provider)
+        plain = self._vault.open(stored.secret, place=_bound(place, stored.account.id))
+        return Tokens(**json.loads(plain), scopes=stored.account.scopes)
+
+
+class _Bearer(httpx.Auth):
+    """Proves who asks, to the provider and to nobody else."""
+
+    def __init__(self, provider: Provider, tokens: Tokens) -> None:
+        self._provider = provider
+        self._origin = _origin(httpx.URL(provider.api_url))
+        self._tokens = tokens
+
+    async def async_auth_flow(
+        self, request: httpx.Request
+    ) -> AsyncGenerator[httpx.Request, httpx.Response]:
+        self._sign(request)
+        yield request
+
+    def _sign(self, request: httpx.Request) -> None:
+        if _origin(request.url) != self._origin:
+            raise ForeignOrigin(self._provider.name)
+        request.headers["Authorization"] = f"Bearer {self._tokens.access}"
+
+
+class _Authorized(_Bearer):
+    """Proves who asks, and once more with a fresh token where the first one is not accepted."""
+
+    def __init__(
+        self, credentials: Credentials, place: Place, provider: Provider, tokens: Tokens
+    ) -> None:
+        super().__init__(provider, tokens)
+        self._credentials = credentials
+        self._place = place
+
+    async def async_auth_flow(
+        self, request: httpx.Request
+    ) -> AsyncGenerator[httpx.Request, httpx.Response]:
+        self._sign(request)
+        response = yield request
+        if response.status_code == 401:
+            # A 401 did nothing, so any request may be repeated.
+            self._tokens = await self._credentials.renewed(self._place, self._tokens)
+            self._sign(request)
+            yield request
+
+
+def _origin(url: httpx.URL) -> tuple[str, str, int | None]:
+    return url.scheme, url.host, url.port
+
+
+def _bound(place: Place, id_: UUID) -> tuple[str, ...]:
+    return place.caller.tenant, place.provider, place.owner, str(id_)

@@ -1,0 +1,1 @@
+"""Google: the mailbox of a tenant."""

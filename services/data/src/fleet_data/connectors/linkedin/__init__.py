@@ -1,0 +1,1 @@
+"""LinkedIn: who somebody is there, and nothing else."""
