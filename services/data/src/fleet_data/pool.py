@@ -20,6 +20,7 @@ from fleet_common.deadline import remaining
 from fleet_common.errors import Unavailable
 from fleet_data.claims import Caller, ClaimSigner
 from fleet_data.errors import translated
+from fleet_data.numbers import json_number
 from fleet_data.statements import recorded
 
 if TYPE_CHECKING:
@@ -188,7 +189,7 @@ async def _init(connection: Any) -> None:
         await connection.set_type_codec(name, decoder=str, **text)
     for name in ("timestamp", "timestamptz"):
         await connection.set_type_codec(name, decoder=_moment, **text)
-    await connection.set_type_codec("numeric", decoder=_number, **text)
+    await connection.set_type_codec("numeric", decoder=json_number, **text)
     for name in ("json", "jsonb"):
         await connection.set_type_codec(
             name, schema="pg_catalog", format="text", encoder=json.dumps, decoder=json.loads
@@ -199,11 +200,3 @@ def _moment(text: str) -> str:
     """Return PostgreSQL's `2026-11-21 04:02:07+00` as ISO 8601 writes it."""
     moment = text.replace(" ", "T", 1)
     return f"{moment[:-3]}Z" if moment.endswith("+00") else moment
-
-
-def _number(text: str) -> int | float | str:
-    """Return a numeric as a JSON number when that is exact (15 digits), as text otherwise."""
-    if not text.lstrip("-").replace(".", "", 1).isdigit() or len(text) > 15:
-        return text
-    number = float(text)
-    return int(number) if number.is_integer() else number

@@ -43,6 +43,15 @@ async def test_record_is_created_then_unchanged_then_updated(crm: Crm, demo: Cal
     assert await value(crm, demo, "contact", changed.id, "updated_by") == demo.subject
 
 
+@pytest.mark.parametrize("amount", [0.1, 100, 9999999999999.99, "1234567890123456.78", 10**15])
+async def test_an_amount_written_again_is_unchanged(crm: Crm, demo: Caller, amount: Any) -> None:
+    deal = await one(crm, demo, "deal", {"name": "one", "amount": amount})
+    shown = await value(crm, demo, "deal", deal.id, "amount")
+    for again in (amount, shown):
+        same = await one(crm, demo, "deal", {"id": deal.id, "amount": again})
+        assert (same.outcome, same.version) == ("unchanged", 1)
+
+
 async def test_null_empties_a_field_and_absence_leaves_it(crm: Crm, demo: Caller) -> None:
     ada = await one(crm, demo, "contact", {**ADA, "title": "Countess"})
     await one(crm, demo, "contact", {"id": ada.id, "first_name": None})

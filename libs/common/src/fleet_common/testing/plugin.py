@@ -27,11 +27,8 @@ def _logs_as_in_production() -> None:
     configure("INFO", "json")
 
 
-@pytest.fixture(autouse=True)
-def _loop_stays_free(request: pytest.FixtureRequest) -> Iterator[None]:
-    if _REAL_FLEET & {mark.name for mark in request.node.iter_markers()}:
-        yield
-        return
+@pytest.fixture(scope="session")
+def _guard() -> Iterator[BlockBuster]:
     guard = BlockBuster(scanned_modules=_WATCHED)
     for name in ("os.stat", "io.TextIOWrapper.read", "io.BufferedReader.read"):
         guard.functions[name].can_block_in("linecache.py", {"checkcache", "updatecache"})
@@ -42,8 +39,14 @@ def _loop_stays_free(request: pytest.FixtureRequest) -> Iterator[None]:
         function.can_block_in("fastmcp/server/dependencies.py", {"is_docket_available"})
         # The tracer of coverage shares a lock with other threads, for as long as it takes to add a file to a list.
         function.can_block_in("coverage/collector.py", {"lock_data"})
-    guard.activate()
-    try:
-        yield
-    finally:
-        guard.deactivate()
+    yield guard
+    guard.deactivate()
+
+
+@pytest.fixture(autouse=True)
+def _loop_stays_free(request: pytest.FixtureRequest, _guard: BlockBuster) -> None:
+    # Both do nothing when it is so already: to patch all functions anew would cost each test milliseconds.
+    if _REAL_FLEET & {mark.name for mark in request.node.iter_markers()}:
+        _guard.deactivate()
+    else:
+        _guard.activate()

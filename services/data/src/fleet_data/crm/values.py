@@ -13,6 +13,7 @@ from pydantic import TypeAdapter
 
 from fleet_common.errors import InvalidInput
 from fleet_data.crm.models import Draft, FieldDef, FieldKind, Filter, ObjectDef, Scalar
+from fleet_data.numbers import json_number
 
 _EMAIL = re.compile(r"[^\s@<>()]+@[^\s@<>()]+\.[^\s@<>()]+")
 _DOMAIN = re.compile(r"([a-z0-9_]([a-z0-9_-]*[a-z0-9])?\.)+[a-z0-9-]{2,}")
@@ -113,12 +114,12 @@ def _integer(_: FieldDef, value: Any) -> int:
     return int(value)
 
 
-def _number(_: FieldDef, value: Any) -> int | float:
+def _number(_: FieldDef, value: Any) -> int | float | str:
     number = Decimal(str(value))
     if isinstance(value, bool) or not number.is_finite() or abs(number) >= _NUMBER_MOST:
         raise ValueError
-    rounded = round(number, 2)
-    return int(rounded) if rounded == rounded.to_integral_value() else float(rounded)
+    # Two decimals, as the database stores it: the same form means that an unchanged value is seen as such.
+    return json_number(f"{number:.2f}")
 
 
 def _date(_: FieldDef, value: Any) -> str:
