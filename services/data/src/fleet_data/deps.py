@@ -18,6 +18,7 @@ from fleet_data.pipeline.service import Pipeline
 from fleet_data.relations.service import Relations
 from fleet_data.schema.checks import Privileges
 from fleet_data.scoring.service import Scoring
+from fleet_data.segments.service import Segments
 from fleet_data.transfer.imports import Imports
 from fleet_data.transfer.service import Exports
 from fleet_data.workflows.service import Workflows
@@ -38,6 +39,7 @@ class Deps:
     campaigns: Campaigns
     workflows: Workflows
     relations: Relations
+    segments: Segments
     records: Records
     pipeline: Pipeline
     credentials: Credentials
@@ -91,6 +93,11 @@ def get_records(deps: Deps = CurrentDeps()) -> Records:
 def get_relations(deps: Deps = CurrentDeps()) -> Relations:
     """Return how records hang together."""
     return deps.relations
+
+
+def get_segments(deps: Deps = CurrentDeps()) -> Segments:
+    """Return the segments."""
+    return deps.segments
 
 
 def get_imports(deps: Deps = CurrentDeps()) -> Imports:

@@ -50,6 +50,9 @@ from fleet_data.schema.models import MIGRATIONS
 from fleet_data.scoring import tools as scoring_tools
 from fleet_data.scoring.repository import ScoringRepository
 from fleet_data.scoring.service import Scoring
+from fleet_data.segments import tools as segment_tools
+from fleet_data.segments.repository import SegmentRepository
+from fleet_data.segments.service import Segments
 from fleet_data.settings import Settings
 from fleet_data.transfer import resources as transfer_resources
 from fleet_data.transfer import tools as transfer_tools
@@ -98,6 +101,7 @@ async def open_deps(settings: Settings, runtime: Runtime) -> AsyncGenerator[Deps
             history=History(HistoryRepository(database, TABLES), cursors),
             records=Records(store, epochs),
             relations=Relations(RelationsRepository(database)),
+            segments=Segments(SegmentRepository(database), store, crm),
             pipeline=Pipeline(PipelineRepository(database)),
             databases=Databases(source_of(database), others),
             privileges=Privileges(
@@ -139,6 +143,7 @@ SERVICE = Service(
         *query_tools.TOOLS,
         *transfer_tools.TOOLS,
         *scoring_tools.TOOLS,
+        *segment_tools.TOOLS,
         *mail_tools.TOOLS,
         *campaign_tools.TOOLS,
         *workflow_tools.TOOLS,

@@ -10,7 +10,8 @@ from pydantic import TypeAdapter
 
 from fleet_common.errors import PermissionDenied
 from fleet_data.claims import Caller
-from fleet_data.crm.models import MASK, Filter
+from fleet_data.crm.filters import Filter
+from fleet_data.crm.models import MASK
 from fleet_data.crm.objects import OBJECTS
 from fleet_data.crm.service import Crm
 

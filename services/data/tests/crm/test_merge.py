@@ -9,6 +9,7 @@ import json
 from fleet_data.claims import Caller
 from fleet_data.crm.changing import ChangeSet
 from fleet_data.crm.objects import OBJECTS
+from fleet_data.crm.properties import Definition
 from fleet_data.crm.repository.merge import Merge
 from fleet_data.crm.service import Crm
 from fleet_data.ids import uuid7
@@ -28,7 +29,9 @@ async def test_copied_rows_are_created_updated_or_left_alone(
         {"last_name": "Old", "email": "changed@example.com", "title": "t", "x_a": "1"},
     ]
     known = await crm.upsert(demo, "contact", people)
-    of = await crm._object(demo, "contact", extended=True)
+    of = OBJECTS["contact"].extended(
+        [Definition(n, "text", None, None).field for n in ("x_a", "x_b")]
+    )
     fields = [of.fields[name] for name in ("email", "last_name", "x_b")]
     merge = Merge(of, fields, match_on="email")
     rows = [

@@ -11,7 +11,8 @@ from pydantic import TypeAdapter
 
 from fleet_common.errors import InvalidInput
 from fleet_data.claims import Caller
-from fleet_data.crm.models import MASK, Filter
+from fleet_data.crm.filters import Filter
+from fleet_data.crm.models import MASK
 from fleet_data.crm.service import Crm
 
 FILTER: TypeAdapter[Filter] = TypeAdapter(Filter)

@@ -10,7 +10,7 @@ from pydantic import TypeAdapter
 
 from fleet_common.errors import InvalidInput
 from fleet_data.claims import Caller
-from fleet_data.crm.models import Filter
+from fleet_data.crm.filters import Filter
 from fleet_data.crm.objects import OBJECTS
 from fleet_data.crm.service import Crm
 

@@ -11,7 +11,7 @@ from pydantic import TypeAdapter
 
 from fleet_common.errors import InvalidInput, NotFound, PermissionDenied
 from fleet_data.claims import Caller
-from fleet_data.crm.models import Filter
+from fleet_data.crm.filters import Filter
 from fleet_data.crm.service import Crm
 from fleet_data.history.service import History, undo_call
 from fleet_data.pool import Database

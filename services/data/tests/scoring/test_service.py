@@ -15,7 +15,7 @@ import pytest
 from fleet_common.errors import PermissionDenied
 from fleet_data.claims import Caller
 from fleet_data.crm.cursor import CursorSigner
-from fleet_data.crm.models import Where
+from fleet_data.crm.filters import Where
 from fleet_data.crm.repository import CrmRepository
 from fleet_data.crm.service import Crm
 from fleet_data.crm.values import parse_value

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 from uuid import UUID
@@ -70,26 +70,18 @@ class CampaignTransaction:
             raise NotFound("campaign", id_)
         return campaign_of(row)
 
-    async def segment(self, id_: UUID) -> Mapping[str, Any]:
-        """Return what a segment is: object, kind, filter.
+    async def segment(self, id_: UUID) -> str:
+        """Return the name of a segment.
 
         Raises:
             NotFound: there is none.
         """
-        row = await self._connection.fetchrow(
-            "SELECT name, object, kind, filter FROM store.segments WHERE id = $1 AND deleted_at IS NULL",
-            id_,
+        name: str | None = await self._connection.fetchval(
+            "SELECT name FROM store.segments WHERE id = $1 AND deleted_at IS NULL", id_
         )
-        if row is None:
+        if name is None:
             raise NotFound("segment", id_)
-        return dict(row)
-
-    async def members(self, segment: UUID) -> list[str]:
-        """Return the ids in a static segment."""
-        rows = await self._connection.fetch(
-            "SELECT record_id FROM store.segment_members WHERE segment_id = $1", segment
-        )
-        return [row["record_id"] for row in rows]
+        return name
 
     async def template(self, name: str) -> Letter:
         """Return the texts of a template.

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 from uuid import UUID
 
-from pydantic import TypeAdapter
-
 from fleet_common.approvals import Plan
 from fleet_common.digests import digest_of
-from fleet_common.errors import Conflict, InvalidInput, NotConfigured, NotFound
+from fleet_common.errors import Conflict, NotConfigured, NotFound
 from fleet_common.idempotency import KeyedCall, once
 from fleet_data.campaigns.models import OPEN, Action, Audience, Campaign, Draft, Stats
 from fleet_data.campaigns.postman import UnsubscribeLinks
@@ -20,14 +17,13 @@ from fleet_data.campaigns.rendering import Rendered, check, render, used
 from fleet_data.campaigns.repository import CampaignRepository, CampaignTransaction
 from fleet_data.campaigns.tokens import Recipient
 from fleet_data.claims import Caller
-from fleet_data.crm.models import Filter, Page
+from fleet_data.crm.filters import Filter, InSegment
+from fleet_data.crm.models import Page
 from fleet_data.ids import uuid7
 from fleet_data.mail.mailers import Mailers
 
 _DRAFT, _SEND, _CONTROL = "campaign_draft", "campaign_send", "campaign_control"
-_PAGE = 5_000
 _MOST = 100_000  # contacts one campaign reaches
-_FILTER: TypeAdapter[Filter] = TypeAdapter(Filter)
 _ALLOWED: dict[Action, tuple[str, ...]] = {
     "pause": ("sending",),
     "resume": ("paused",),
@@ -49,6 +45,9 @@ class Contacts(Protocol):
         cursor: str | None = None,
     ) -> Page:
         """Return one page."""
+
+    async def ids(self, caller: Caller, name: str, where: Filter | None, *, most: int) -> list[str]:
+        """Return the ids of all that a filter finds, if they are no more than that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +148,7 @@ class Campaigns:
         """
         async with self.store.changing(caller, change_set=uuid7(), keep=False) as changes:
             campaign = await changes.load(id_)
-            ids = await self._members(changes, caller, campaign.segment_id)
+            ids = await self._members(caller, campaign.segment_id)
             audience = await changes.audience(ids, sorted(used(campaign.letter)))
             people = await changes.sample(ids, sample)
         # A masked value would be read off the letter: whoever may not see it gets the mask there too.
@@ -173,7 +172,7 @@ class Campaigns:
                 return None
             campaign, ids = await self._sendable(changes, call)
             audience = await changes.audience(ids, sorted(used(campaign.letter)))
-            segment = (await changes.segment(campaign.segment_id))["name"]
+            segment = await changes.segment(campaign.segment_id)
         route = await self.mailers.route(call.caller)
         return Plan(
             summary=f"Send the campaign “{campaign.name}” to {audience.reached} contacts",
@@ -283,7 +282,7 @@ class Campaigns:
         if template is not None:
             await changes.save_template(template, letter)
         draft = Draft(draft.name, draft.segment_id, draft.from_name, letter, draft.send_at)
-        ids = await self._members(changes, caller, draft.segment_id)
+        ids = await self._members(caller, draft.segment_id)
         id_ = replaces or await changes.insert(draft)
         if replaces is not None:
             _require_draft(await changes.load(replaces))
@@ -302,38 +301,15 @@ class Campaigns:
             )
         campaign = await changes.load(call.id)
         _require_draft(campaign)
-        ids = await self._members(changes, call.caller, campaign.segment_id)
+        ids = await self._members(call.caller, campaign.segment_id)
         if (await changes.audience(ids, [])).reached == 0:
             raise Conflict("this campaign would reach nobody", hint="See campaign_preview")
         return campaign, ids
 
-    async def _members(
-        self, changes: CampaignTransaction, caller: Caller, segment_id: UUID
-    ) -> list[str]:
+    async def _members(self, caller: Caller, segment_id: UUID) -> list[str]:
         """Return the ids of the contacts in a segment, no more than a campaign may reach."""
-        segment = await changes.segment(segment_id)
-        if segment["object"] != "contact":
-            raise InvalidInput("a campaign needs a segment of contacts")
-        if segment["kind"] == "static":
-            ids = await changes.members(segment_id)
-        else:
-            ids = await self._found(caller, _FILTER.validate_python(json.loads(segment["filter"])))
-        if len(ids) > _MOST:
-            raise InvalidInput(f"a campaign reaches at most {_MOST} contacts")
-        return ids
-
-    async def _found(self, caller: Caller, where: Filter) -> list[str]:
-        ids: list[str] = []
-        cursor: str | None = None
-        while len(ids) <= _MOST:
-            page = await self.contacts.search(
-                caller, "contact", where=where, fields=["id"], limit=_PAGE, cursor=cursor
-            )
-            ids += [row[0] for row in page.rows]
-            cursor = page.next_cursor
-            if cursor is None:
-                break
-        return ids
+        where = InSegment(segment=segment_id)
+        return await self.contacts.ids(caller, "contact", where, most=_MOST)
 
 
 def _version_of(campaign: Campaign, audience: Audience) -> str:

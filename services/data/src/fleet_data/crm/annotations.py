@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any, get_args
 
 from mcp_types import ToolAnnotations
-from pydantic import Field
+from pydantic import Field, WithJsonSchema
 
 from fleet_common.policy import Grant
+from fleet_data.crm.filters import Filter, Operator
 from fleet_data.crm.models import ObjectName
 
 READS = ToolAnnotations(
@@ -21,6 +22,23 @@ DESTROYS = ToolAnnotations(
 )
 
 ObjectParam = Annotated[ObjectName, Field(description="Kind of record.")]
+
+# The grammar in words: as nested definitions it costs many times the tokens. The models check it all the same.
+_GRAMMAR = (
+    '{"field":"amount","op":"gte","value":1000} with op '
+    f"{'|'.join(get_args(Operator))} (eq if left out); times also as -30d, +2w; "
+    '{"has":"deal","where":{…}} a related record, by a field or {"link":type}; {"segment":id}; '
+    '{"all":[…]}, {"any":[…]}, {"not":{…}} of such.'
+)
+
+
+def _described(text: str) -> dict[str, Any]:
+    return {"type": ["object", "null"], "description": text}
+
+
+FilterParam = Annotated[Filter | None, WithJsonSchema(_described(_GRAMMAR))]
+AlikeFilter = Annotated[Filter | None, WithJsonSchema(_described("As in crm_search."))]
+"""The same, for a tool that lets crm_search explain it."""
 
 
 def not_theirs(grant: Grant) -> frozenset[str]:

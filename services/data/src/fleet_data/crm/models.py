@@ -1,15 +1,14 @@
-"""Nouns of the CRM: objects and their fields, filters, pages, and what became of a change."""
+"""Nouns of the CRM: objects and their fields, pages, and what became of a change."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
-
 from fleet_common.errors import InvalidInput, PermissionDenied
+from fleet_data.crm.filters import Filter
 
 ObjectName = Literal[
     "contact",
@@ -39,20 +38,6 @@ FieldKind = Literal[
     "enum",
     "id",
     "filter",
-]
-Operator = Literal[
-    "eq",
-    "ne",
-    "lt",
-    "lte",
-    "gt",
-    "gte",
-    "in",
-    "not_in",
-    "contains",
-    "starts_with",
-    "is_null",
-    "not_null",
 ]
 Detail = Literal["names", "fields", "full"]
 Outcome = Literal["created", "updated", "unchanged", "error"]
@@ -174,73 +159,6 @@ class ObjectDef:
         return tuple(f for f in self.fields.values() if f.writable)
 
 
-class Where(BaseModel):
-    """A condition on one field."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    field: str
-    op: Operator = "eq"
-    value: Scalar | list[Scalar] = None
-
-
-class All(BaseModel):
-    """Every one of these holds."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    all: Annotated[list[Filter], Field(min_length=1, max_length=20)]
-
-
-class AnyOf(BaseModel):
-    """At least one of these holds."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    any: Annotated[list[Filter], Field(min_length=1, max_length=20)]
-
-
-class Not(BaseModel):
-    """This does not hold."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
-
-    negated: Filter = Field(alias="not")
-
-
-def names_in(node: Filter | None) -> Iterator[str]:
-    """Yield the names of the fields that a filter is about."""
-    match node:
-        case Where():
-            yield node.field
-        case Not():
-            yield from names_in(node.negated)
-        case All() | AnyOf():
-            for child in node.all if isinstance(node, All) else node.any:
-                yield from names_in(child)
-        case None:
-            return
-
-
-def _kind(node: Any) -> str:
-    """Return which node is meant, so that an error is about that one and not about all four."""
-    names = node if isinstance(node, dict) else getattr(type(node), "model_fields", ())
-    return next((name for name in ("all", "any", "not", "negated") if name in names), "where")
-
-
-Filter = Annotated[
-    Annotated[Where, Tag("where")]
-    | Annotated[All, Tag("all")]
-    | Annotated[AnyOf, Tag("any")]
-    | Annotated[Not, Tag("not")]
-    | Annotated[Not, Tag("negated")],
-    Discriminator(_kind),
-]
-All.model_rebuild()
-AnyOf.model_rebuild()
-Not.model_rebuild()
-
-
 @dataclass(frozen=True, slots=True)
 class Order:
     """What a page is sorted by; the id breaks ties. `field` None means by likeness to the query, best first."""
@@ -259,7 +177,7 @@ class Position:
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """One page to fetch."""
+    """One page to fetch; `related` are the objects that the filter is about besides, by name."""
 
     of: ObjectDef
     fields: tuple[FieldDef, ...]
@@ -268,6 +186,17 @@ class Search:
     query: str | None = None
     where: Filter | None = None
     after: Position | None = None
+    related: Mapping[str, ObjectDef] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A named selection as it is stored; `filter` is JSON, None for a list of members."""
+
+    id: str
+    name: str
+    object: ObjectName
+    filter: str | None
 
 
 @dataclass(frozen=True, slots=True)

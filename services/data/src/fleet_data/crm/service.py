@@ -14,11 +14,11 @@ from fleet_data.claims import Caller
 from fleet_data.crm.changing import Change, ChangeSet, changed, planned
 from fleet_data.crm.cursor import CursorSigner
 from fleet_data.crm.deletion import Deleted, Deletion, delete, plan_deletion
+from fleet_data.crm.filters import Filter
 from fleet_data.crm.models import (
     MASK,
     Detail,
     FieldDef,
-    Filter,
     Found,
     ObjectDef,
     Order,
@@ -26,10 +26,10 @@ from fleet_data.crm.models import (
     Position,
     Search,
     Upserted,
-    names_in,
 )
 from fleet_data.crm.objects import OBJECTS
-from fleet_data.crm.properties import Definition, is_custom
+from fleet_data.crm.properties import is_custom
+from fleet_data.crm.questions import Known, shown_to, understood
 from fleet_data.crm.transaction import Transaction
 from fleet_data.crm.upsert import Upsert, restored, upsert
 
@@ -37,7 +37,7 @@ _UPSERT = "crm_upsert"
 _RELEVANCE = "relevance"
 
 
-class Store(Protocol):
+class Store(Known, Protocol):
     """Where the records are."""
 
     async def search(
@@ -52,9 +52,6 @@ class Store(Protocol):
 
     async def stages(self, caller: Caller) -> list[dict[str, Any]]:
         """Return the stages of every pipeline, in order."""
-
-    async def properties(self, caller: Caller, name: str) -> Sequence[Definition]:
-        """Return the custom properties of an object."""
 
     def changing(
         self, caller: Caller, *, change_set: ChangeSet, keep: bool
@@ -97,8 +94,9 @@ class Crm:
             InvalidInput: a name or value is wrong, or the cursor belongs to another question.
             PermissionDenied: a condition, the sort field or all that `query` looks into is masked.
         """
-        named = (*(fields or ()), *names_in(where), (sort or "").removeprefix("-"))
-        of = await self._object(caller, name, extended=is_custom(named))
+        named = (*(fields or ()), (sort or "").removeprefix("-"))
+        asked = await understood(self._store, caller, name, where, named)
+        of = asked.of
         chosen = _chosen(of, fields)
         if query and not any(field.searched for field in of.fields.values()):
             raise PermissionDenied(
@@ -111,12 +109,24 @@ class Crm:
             order=_order(of, sort, query),
             limit=limit,
             query=query,
-            where=where,
+            where=asked.where,
             after=self._cursors.read(cursor, question=question) if cursor else None,
+            related=asked.objects,
         )
         rows, end = await self._store.search(caller, search)
         following = self._cursors.write(end, question=question) if end else None
         return _page(chosen, rows, following)
+
+    async def ids(self, caller: Caller, name: str, where: Filter | None, *, most: int) -> list[str]:
+        """Return the ids of all records that a filter finds, newest first.
+
+        Raises:
+            InvalidInput: there are more than `most`, or see `search`.
+        """
+        page = await self.search(caller, name, where=where, fields=["id"], limit=most)
+        if page.next_cursor is not None:
+            raise InvalidInput(f"filter: more than {most:,} records meet it", hint="Narrow it")
+        return [row[0] for row in page.rows]
 
     async def get(
         self,
@@ -127,7 +137,7 @@ class Crm:
         fields: Sequence[str] | None = None,
     ) -> Found:
         """Return records in the order of `ids`, and the ids that are not there."""
-        of = await self._object(caller, name, extended=not fields or is_custom(fields))
+        of = await shown_to(self._store, caller, name, extended=not fields or is_custom(fields))
         chosen = _chosen(of, fields) if fields else tuple(of.fields.values())
         by_id = await self._store.get(caller, of, chosen, ids)
         wanted = list(dict.fromkeys(str(id_) for id_ in ids))
@@ -220,12 +230,10 @@ class Crm:
         Raises:
             InvalidInput: there is no such object; the text lists those there are.
         """
-        if name not in OBJECTS:
-            raise InvalidInput(f"no object {name[:60]!r}", hint=f"Objects: {', '.join(OBJECTS)}")
-        told = {"object": name, "about": OBJECTS[name].about}
+        of = await shown_to(self._store, caller, name, extended=detail != "names")
+        told = {"object": name, "about": of.about}
         if detail == "names":
             return told
-        of = await self._object(caller, name, extended=True)
         if detail == "fields":
             return {**told, "fields": list(of.fields)}
         schema = {
@@ -237,14 +245,6 @@ class Crm:
         if name == "deal":
             schema["stages"] = await self._store.stages(caller)
         return schema
-
-    async def _object(self, caller: Caller, name: str, *, extended: bool) -> ObjectDef:
-        """Return an object as the caller has it, with the tenant's own fields where they are needed."""
-        of = OBJECTS[name]
-        if extended and of.is_extensible:
-            own = await self._store.properties(caller, name)
-            of = of.extended([definition.field for definition in own])
-        return of.masking(caller.masks)
 
 
 def _page(

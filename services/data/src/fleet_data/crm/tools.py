@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any
 from uuid import UUID
 
 from fastmcp.dependencies import Depends
 from fastmcp.tools import ToolResult, tool
-from pydantic import BaseModel, Field, WithJsonSchema
+from pydantic import BaseModel, Field
 
 from fleet_common.approvals import Plan, needs_approval
 from fleet_common.errors import InvalidInput, PermissionDenied
@@ -16,23 +16,22 @@ from fleet_common.mcp import TABLE_SCHEMA, CurrentGrant, CurrentPlan, table, tou
 from fleet_common.mcp.params import Cursor, DryRun, Fields, IdempotencyKey, Limit
 from fleet_common.policy import Grant
 from fleet_data.claims import Caller
-from fleet_data.crm.annotations import DESTROYS, READS, WRITES, ObjectParam, not_theirs
+from fleet_data.crm.annotations import (
+    DESTROYS,
+    READS,
+    WRITES,
+    FilterParam,
+    ObjectParam,
+    not_theirs,
+)
 from fleet_data.crm.deletion import Deleted, Deletion
-from fleet_data.crm.models import Detail, Filter, ObjectName, Operator, Upserted
+from fleet_data.crm.models import Detail, ObjectName, Upserted
 from fleet_data.crm.objects import OBJECTS
 from fleet_data.crm.service import Crm
 from fleet_data.crm.showing import fenced
 from fleet_data.deps import Deps, get_caller, get_crm
 
 _SEARCH_CHARS = 500  # of a free text in a list; crm_get returns the whole
-
-# The grammar in words: as nested definitions it costs six times the tokens. The models check it all the same.
-_FILTER_SCHEMA = {
-    "type": ["object", "null"],
-    "description": '{"field":"amount","op":"gte","value":1000} with op '
-    f"{'|'.join(get_args(Operator))} (eq if left out), or "
-    '{"all":[…]}, {"any":[…]}, {"not":{…}} of such.',
-}
 
 
 @tool(
@@ -48,10 +47,7 @@ async def crm_search(  # noqa: PLR0917 - parameters of a tool are named
         str | None,
         Field(min_length=1, max_length=200, description="Words to find; typos are fine."),
     ] = None,
-    filter: Annotated[  # noqa: A002 - the name callers know
-        Filter | None,
-        WithJsonSchema(_FILTER_SCHEMA),
-    ] = None,
+    filter: FilterParam = None,  # noqa: A002 - the name callers know
     fields: Fields = None,
     sort: Annotated[
         str | None,

@@ -12,7 +12,8 @@ from uuid import UUID
 from pydantic import TypeAdapter
 
 from fleet_common.errors import InvalidInput
-from fleet_data.crm.models import Draft, FieldDef, FieldKind, Filter, ObjectDef, Scalar
+from fleet_data.crm.filters import Filter
+from fleet_data.crm.models import Draft, FieldDef, FieldKind, ObjectDef, Scalar
 from fleet_data.numbers import json_number
 
 _EMAIL = re.compile(r"[^\s@<>()]+@[^\s@<>()]+\.[^\s@<>()]+")

@@ -11,7 +11,7 @@ import anyio.to_thread
 
 from fleet_common.errors import PermissionDenied
 from fleet_data.claims import Caller
-from fleet_data.crm.models import Filter
+from fleet_data.crm.filters import Filter
 from fleet_data.crm.objects import OBJECTS
 from fleet_data.crm.service import Crm
 from fleet_data.scoring.builtin import BUILT_IN

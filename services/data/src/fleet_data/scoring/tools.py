@@ -17,7 +17,7 @@ from fleet_common.mcp.params import Limit
 from fleet_common.policy import Grant
 from fleet_common.tasks import running_task
 from fleet_data.claims import Caller
-from fleet_data.crm.models import Filter
+from fleet_data.crm.filters import Filter
 from fleet_data.deps import get_caller, get_scoring
 from fleet_data.scoring.models import HORIZON_DAYS, Metrics
 from fleet_data.scoring.service import Compared, Scored, Scoring

@@ -10,7 +10,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from fleet_common.errors import InvalidInput, PermissionDenied
 from fleet_data.claims import Caller
-from fleet_data.crm.models import FieldDef, Filter, Order, Search
+from fleet_data.crm.filters import Filter
+from fleet_data.crm.models import FieldDef, Order, Search
 from fleet_data.crm.objects import OBJECTS
 from fleet_data.crm.repository.sql import search_sql
 from fleet_data.crm.values import parse_value

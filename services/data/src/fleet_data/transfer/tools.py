@@ -9,7 +9,7 @@ from fastmcp import Context
 from fastmcp.dependencies import CurrentContext, Depends
 from fastmcp.tools import ToolResult, tool
 from mcp_types import ResourceLink, TextContent, ToolAnnotations
-from pydantic import Field, WithJsonSchema
+from pydantic import Field
 from pydantic_core import to_json
 
 from fleet_common.errors import InvalidInput, NotFound
@@ -18,7 +18,8 @@ from fleet_common.mcp.params import DryRun, IdempotencyKey
 from fleet_common.policy import Grant
 from fleet_common.tasks import running_task
 from fleet_data.claims import Caller
-from fleet_data.crm.models import Filter, ObjectName
+from fleet_data.crm.annotations import AlikeFilter
+from fleet_data.crm.models import ObjectName
 from fleet_data.deps import get_caller, get_exports, get_imports
 from fleet_data.transfer.desk import Desk
 from fleet_data.transfer.imports import Imports
@@ -34,7 +35,6 @@ _JOB_SCHEMA = {
         "url": {"type": "string"},
     },
 }
-_FILTER_SCHEMA = {"type": ["object", "null"], "description": "As in crm_search."}
 _MOST_ROWS = 10**9
 
 
@@ -54,7 +54,7 @@ async def export_data(  # noqa: PLR0917 - parameters of a tool are named
         str | None, Field(max_length=20_000, description="As in db_query. Or name an object.")
     ] = None,
     object: Annotated[ObjectName | None, Field(description="Kind of record.")] = None,  # noqa: A002 - the name callers know
-    filter: Annotated[Filter | None, WithJsonSchema(_FILTER_SCHEMA)] = None,  # noqa: A002 - as above
+    filter: AlikeFilter = None,  # noqa: A002 - as above
     columns: Annotated[
         list[str] | None, Field(max_length=100, description="Fields of the object; all by default.")
     ] = None,

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from fleet_data.crm.models import Filter
+from fleet_data.crm.filters import Filter
 
 
 class _Strict(BaseModel):

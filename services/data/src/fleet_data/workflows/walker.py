@@ -20,7 +20,7 @@ from fleet_data.campaigns.postman import UnsubscribeLinks
 from fleet_data.campaigns.rendering import render
 from fleet_data.campaigns.service import Contacts
 from fleet_data.claims import Caller
-from fleet_data.crm.models import All, Filter, Where
+from fleet_data.crm.filters import All, Filter, Where
 from fleet_data.jobs.models import Job, Lease
 from fleet_data.mail.service import MailCall, Post
 from fleet_data.workflows.models import (

@@ -20,6 +20,7 @@ from fleet_data.crm.models import (
     Position,
     Scalar,
     Search,
+    Segment,
     Stored,
     Write,
 )
@@ -76,6 +77,14 @@ class CrmRepository:
                 f"{_PROPERTIES} FROM crm.properties WHERE object = $1", name
             )
         return [Definition(**row) for row in rows]
+
+    async def segment(self, caller: Caller, id_: UUID) -> Segment | None:
+        """Return a segment, or None when there is none."""
+        async with self._database.reading(caller) as connection:
+            row = await connection.fetchrow(
+                "SELECT id, name, object, filter FROM crm.segments WHERE id = $1", str(id_)
+            )
+        return None if row is None else Segment(**row)
 
     @asynccontextmanager
     async def changing(

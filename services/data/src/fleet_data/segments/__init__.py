@@ -1,0 +1,1 @@
+"""Segments: who would be reached, and who is in a list."""
