@@ -9,6 +9,7 @@ from fleet_common.policy import Grant
 from fleet_data.caching.service import Records
 from fleet_data.campaigns.service import Campaigns
 from fleet_data.claims import Caller
+from fleet_data.connectors.connecting import Connections
 from fleet_data.connectors.credentials import Credentials
 from fleet_data.crm.service import Crm
 from fleet_data.databases.service import Databases
@@ -43,6 +44,7 @@ class Deps:
     records: Records
     pipeline: Pipeline
     credentials: Credentials
+    connections: Connections
 
 
 def get_crm(deps: Deps = CurrentDeps()) -> Crm:

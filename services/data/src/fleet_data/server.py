@@ -18,7 +18,11 @@ from fleet_data.campaigns import routes as campaign_routes
 from fleet_data.campaigns import tools as campaign_tools
 from fleet_data.campaigns.opening import open_outreach
 from fleet_data.claims import ClaimSigner
-from fleet_data.connectors.opening import REFRESH_S, open_credentials
+from fleet_data.connectors import registry as connectors
+from fleet_data.connectors import routes as connector_routes
+from fleet_data.connectors import tools as connector_tools
+from fleet_data.connectors.commands import reseal_command
+from fleet_data.connectors.opening import REFRESH_S, open_connections
 from fleet_data.crm import prompts, resources
 from fleet_data.crm import tools as crm_tools
 from fleet_data.crm.cursor import CursorSigner
@@ -86,8 +90,8 @@ async def open_deps(settings: Settings, runtime: Runtime) -> AsyncGenerator[Deps
             open_transfers(settings, files, runtime.metrics)
         )
         accounts = Database(*pools, signer=signer, limits=replace(limits, statement_s=REFRESH_S))
-        credentials = await stack.enter_async_context(
-            open_credentials(settings, accounts, runtime.metrics)
+        connections = await stack.enter_async_context(
+            open_connections(settings, accounts, runtime.metrics)
         )
         cursors = CursorSigner(secret)
         epochs = Epochs(runtime.redis, space_of(settings.database_url.get_secret_value()))
@@ -115,7 +119,8 @@ async def open_deps(settings: Settings, runtime: Runtime) -> AsyncGenerator[Deps
             post=outreach.post,
             campaigns=outreach.campaigns,
             workflows=outreach.workflows,
-            credentials=credentials,
+            credentials=connections.credentials,
+            connections=connections,
         )
 
 
@@ -147,6 +152,8 @@ SERVICE = Service(
         *mail_tools.TOOLS,
         *campaign_tools.TOOLS,
         *workflow_tools.TOOLS,
+        *connector_tools.TOOLS,
+        *connectors.TOOLS,
     ),
     resources=(
         *resources.RESOURCES,
@@ -160,11 +167,13 @@ SERVICE = Service(
         HttpRoute(path="/exports/{job}", handle=download, methods=("GET", "HEAD")),
         HttpRoute(path="/uploads/{id}", handle=upload, methods=("PUT", "HEAD")),
         *campaign_routes.ROUTES,
+        *connector_routes.ROUTES,
     ),
     commands={
         "migrate": migrate_command,
         "databases": databases_command,
         "seed": seed_command,
         "tenant": tenant_command,
+        "reseal": reseal_command,
     },
 )

@@ -60,7 +60,8 @@ class Settings(ServiceSettings):
     )
     links_url: str | None = Field(
         None,
-        description="Base URL of links to files: the gateway, or this service, as users reach it.",
+        description="Base URL of links to files, and of the pages where accounts are connected: the gateway, or this "
+        "service, as users reach it.",
     )
     files_hours: int = Field(
         24, ge=1, le=720, description="How long files and uploads are kept, in hours."

@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
+import asyncio
+import re
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from html import unescape
+from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
+import httpx
 import pytest
+from fastmcp import Client
+from fastmcp.client.auth import BearerAuth
+from fastmcp.client.elicitation import ElicitResult
+from fastmcp.client.transports import StreamableHttpTransport
 
+from fleet_cli.engines.freeport import free_port
+from fleet_common.auth.keys import KeyFile
+from fleet_common.mcp.app import create_app
 from fleet_common.metrics import Metrics
 from fleet_common.testing.http import serving
 from fleet_data.connectors.credentials import Credentials
 from fleet_data.connectors.opening import open_credentials
+from fleet_data.server import SERVICE
 from fleet_data.settings import Settings
 from fleet_data.testing.oauth import CLIENT_ID, CLIENT_SECRET, OAuthServer
 
@@ -50,3 +64,71 @@ def open_replica(
             yield credentials
 
     return opened
+
+
+class Site:
+    """A running service, its callers, and the browser of a person."""
+
+    def __init__(
+        self, url: str, keys: dict[tuple[str, str], str], browser: httpx.AsyncClient
+    ) -> None:
+        self.url = url
+        self.browser = browser
+        self._keys = keys
+
+    def key(self, role: str, tenant: str) -> str:
+        """Return the key of a caller."""
+        return self._keys[role, tenant]
+
+    def client(
+        self, *, role: str = "admin", tenant: str = "demo", agrees: bool = True
+    ) -> Client[Any]:
+        """Return a caller's client; whoever is asked answers alike each time."""
+
+        async def answer(*_: Any) -> ElicitResult[Any]:
+            return ElicitResult(action="accept", content={"approve": agrees})
+
+        auth = BearerAuth(self.key(role, tenant))
+        transport = StreamableHttpTransport(f"{self.url}/mcp", auth=auth)
+        return Client(transport, elicitation_handler=answer)
+
+    async def consent(self, link: str) -> tuple[httpx.Response, dict[str, str]]:
+        """Open a link, agree at the provider, and return the page one comes back to with its form."""
+        page = await self.browser.get(link)
+        hidden = re.findall(r'<input type="hidden" name="(\w+)" value="([^"]*)">', page.text)
+        return page, {name: unescape(value) for name, value in hidden}
+
+    async def press(self, provider: str, form: dict[str, str]) -> httpx.Response:
+        """Press the button of that page."""
+        return await self.browser.post(
+            f"/oauth/{provider}/callback", data=form, headers={"Origin": self.url}
+        )
+
+
+@pytest.fixture
+def keys(tmp_path: Path) -> dict[tuple[str, str], str]:
+    """Keys by role and tenant; made before there is a loop, for that writes a file."""
+    file = KeyFile(tmp_path / "keys.json")
+    whose = [("admin", "demo"), ("viewer", "demo"), ("admin", "other")]
+    return {(r, t): file.create(name="x", roles=[r], tenant=t).text for r, t in whose}
+
+
+@pytest.fixture
+async def site(
+    linked: Settings, redis_url: str, tmp_path: Path, keys: dict[tuple[str, str], str]
+) -> AsyncGenerator[Site]:
+    """The whole service, as a gateway or a browser reaches it."""
+    port = free_port()
+    told = {
+        "links_url": f"http://127.0.0.1:{port}",
+        "keys_file": tmp_path / "keys.json",
+        "redis_url": redis_url,
+        "approvals_key": uuid4().hex,
+    }
+    chosen = Settings.model_validate({**linked.model_dump(), **told})
+    app = await asyncio.to_thread(create_app, SERVICE, chosen)
+    async with (
+        serving(app, port=port) as url,
+        httpx.AsyncClient(base_url=url, follow_redirects=True, verify=False) as browser,
+    ):
+        yield Site(url, keys, browser)

@@ -14,6 +14,7 @@ from typing import Any, NoReturn, TypeVar
 import click
 from rich.console import Console
 
+from fleet_cli.accounts import accounts, connect_account, disconnect_account
 from fleet_cli.approving import Gateway, waiting_table
 from fleet_cli.audit import audit
 from fleet_cli.connect import CLIENTS, KEY_VARIABLE, Endpoint, config_for, write_config
@@ -243,7 +244,19 @@ def stdio(here: Here, service: str) -> NoReturn:
     os.execve(sys.executable, command, environment)  # noqa: S606 - no shell; our own interpreter
 
 
-for _command in (audit, disable, disabled, enable, key, registry, routes, token):
+for _command in (
+    accounts,
+    connect_account,
+    disconnect_account,
+    audit,
+    disable,
+    disabled,
+    enable,
+    key,
+    registry,
+    routes,
+    token,
+):
     main.add_command(_command)
 
 

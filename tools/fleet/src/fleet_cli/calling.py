@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import http.client
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
 from fastmcp import Client
 from fastmcp.client.auth import BearerAuth
 from fastmcp.client.client import CallToolResult
+from fastmcp.client.elicitation import ElicitResult
 from fastmcp.client.transports import StreamableHttpTransport
 from fastmcp.exceptions import FastMCPError
 from mcp import MCPError
@@ -22,16 +23,33 @@ _IS_IT_UP = "`fleet status` tells whether the fleet runs, `fleet run` starts it.
 
 
 async def call_tool(
-    url: str, key: str, tool: str, arguments: Mapping[str, Any], *, timeout_s: float
+    url: str,
+    key: str,
+    tool: str,
+    arguments: Mapping[str, Any],
+    *,
+    timeout_s: float,
+    asked: Callable[[str], bool] | None = None,
 ) -> CallToolResult:
     """Return what a tool answered, an error result included.
+
+    Args:
+        url: of the server's MCP door.
+        key: of the caller.
+        tool: its exact name.
+        arguments: of the call.
+        timeout_s: most time for all of it.
+        asked: answers for the person whom the server asks before it goes on; nobody does by default.
 
     Raises:
         CallFailed: nobody answers at `url` in time, the key is refused, or the answer is not MCP.
     """
     transport = StreamableHttpTransport(url, auth=BearerAuth(key))
     try:
-        async with asyncio.timeout(timeout_s), Client(transport) as client:
+        async with (
+            asyncio.timeout(timeout_s),
+            Client(transport, elicitation_handler=_answering(asked)) as client,
+        ):
             result: CallToolResult = await client.call_tool(
                 tool, dict(arguments), raise_on_error=False
             )
@@ -48,6 +66,18 @@ async def call_tool(
         raise CallFailed(f"{url} did not answer within {timeout_s:g} s.", hint=_IS_IT_UP) from exc
     except (FastMCPError, RuntimeError, OSError) as exc:
         raise CallFailed(f"{url} could not be reached: {exc}", hint=_IS_IT_UP) from exc
+
+
+def _answering(asked: Callable[[str], bool] | None) -> Any:
+    """Return what answers the server's questions; Any: FastMCP's handlers have types of their own."""
+    if asked is None:
+        return None
+
+    async def answer(message: str, *_: Any) -> ElicitResult[Any]:
+        agreed = await asyncio.to_thread(asked, message)
+        return ElicitResult(action="accept", content={"approve": agreed})
+
+    return answer
 
 
 def refuses(url: str, key: str) -> bool:

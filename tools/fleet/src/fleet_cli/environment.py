@@ -107,6 +107,7 @@ class Environment:
             files = {
                 "FILES_DIR": str(self.state.path / "files"),
                 "LINKS_URL": self.ports.base("gateway"),
+                "CREDENTIALS_KEYS": self.secrets.credentials_key,
             }
             return {**verifier, **files, **self._database()}
         if service == "aiml" and "FLEET_AIML_QDRANT_URL" not in self.user:

@@ -24,6 +24,7 @@ class Secrets:
     claims_key: str = field(repr=False)
     approvals_key: str = field(repr=False)
     audit_key: str = field(repr=False)
+    credentials_key: str = field(repr=False)
     admin_key: str = field(repr=False)
     approver_key: str = field(repr=False)
 
@@ -32,7 +33,16 @@ def ensure_secrets(state: State) -> Secrets:
     """Return the project's secrets, generating what is missing."""
     state.ensure()
     known = state.read(FILE)
-    names = ("postgres", "writer", "reader", "valkey", "claims_key", "approvals_key", "audit_key")
+    names = (
+        "postgres",
+        "writer",
+        "reader",
+        "valkey",
+        "claims_key",
+        "approvals_key",
+        "audit_key",
+        "credentials_key",
+    )
     facts = {name: known.get(name) or secrets.token_urlsafe(32) for name in names}
     for role in ("admin", "approver"):
         facts[f"{role}_key"] = _key(state, known.get(f"{role}_key"), role)

@@ -90,7 +90,7 @@ class Credentials:
     ) -> None:
         self._store = store
         self._vault = vault
-        self._channels = channels
+        self.channels = channels
         self._refreshing: dict[tuple[str, str, str], asyncio.Task[Tokens]] = {}
 
     @asynccontextmanager
@@ -109,7 +109,7 @@ class Credentials:
             NotConfigured: there is none of that name.
         """
         try:
-            return self._channels[provider]
+            return self.channels[provider]
         except KeyError:
             raise NotConfigured(f"there is no connector {provider!r}") from None
 

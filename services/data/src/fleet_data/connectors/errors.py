@@ -4,6 +4,8 @@ NotConfigured
 ├── NotConnected        nobody connected one, or only for other people
 ├── ConsentWithdrawn    it was connected, and its provider takes our credential no more
 └── Unreadable          no key of ours opens what is stored
+NotFound
+└── LinkUsedUp          the link of a connection was used, is too old, or not ours
 PermissionDenied
 ├── ScopeMissing        whoever connected it did not allow this
 └── ForeignOrigin       a request would carry the credential to somebody else
@@ -13,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from fleet_common.errors import NotConfigured, PermissionDenied
+from fleet_common.errors import NotConfigured, NotFound, PermissionDenied
 
 
 class NotConnected(NotConfigured):
@@ -44,6 +46,15 @@ class Unreadable(NotConfigured):
         super().__init__(
             "the stored credential cannot be opened",
             hint="Put the key that sealed it back into FLEET_DATA_CREDENTIALS_KEYS, or connect the account again",
+        )
+
+
+class LinkUsedUp(NotFound):
+    """Raised when the link of a connection leads nowhere (any more)."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "link", "of this connection", hint="It was used, or its time is over: begin again"
         )
 
 

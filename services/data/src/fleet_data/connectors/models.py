@@ -51,6 +51,19 @@ class OAuth:
 
 
 @dataclass(frozen=True, slots=True)
+class PastedKey:
+    """A key that a person makes at the provider and pastes here.
+
+    Attributes:
+        pattern: what such a key looks like, as a regular expression.
+        hint: which one to make there, with the least rights that our tools need.
+    """
+
+    pattern: str
+    hint: str
+
+
+@dataclass(frozen=True, slots=True)
 class Provider:
     """A service with accounts.
 
@@ -59,7 +72,8 @@ class Provider:
         title: for people.
         api_url: base of its API; a token is sent nowhere else.
         identify: asks whose an account is.
-        oauth: None where a key is pasted instead.
+        oauth: how an account is connected, or
+        key: how it is, where there is no OAuth.
         is_personal: an account serves the caller who connected it, and not the whole tenant.
         retry: what the transport may send again.
     """
@@ -69,6 +83,7 @@ class Provider:
     api_url: str
     identify: Identify
     oauth: OAuth | None = None
+    key: PastedKey | None = None
     is_personal: bool = False
     retry: RetryPolicy = field(default_factory=RetryPolicy)
 

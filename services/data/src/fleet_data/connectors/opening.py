@@ -11,6 +11,7 @@ from pydantic import SecretStr
 from fleet_common.http import open_transport
 from fleet_common.metrics import Metrics
 from fleet_common.settings import SettingsError
+from fleet_data.connectors.connecting import Connections
 from fleet_data.connectors.credentials import Channel, Credentials
 from fleet_data.connectors.models import OAuthClient, Provider
 from fleet_data.connectors.registry import PROVIDERS
@@ -22,6 +23,16 @@ from fleet_data.settings import Settings
 REFRESH_S = 30.0
 """Time that a transaction needs which asks a token endpoint: a rotated token must still be stored."""
 _CLIENTS, _URLS = "FLEET_DATA_CONNECTOR_CLIENTS", "FLEET_DATA_CONNECTOR_URLS"
+
+
+@asynccontextmanager
+async def open_connections(
+    settings: Settings, database: Database, metrics: Metrics
+) -> AsyncGenerator[Connections]:
+    """Open the credentials, and what connects accounts."""
+    async with open_credentials(settings, database, metrics) as credentials:
+        store, vault = AccountRepository(database), Vault(settings.credentials_keys)
+        yield Connections(credentials, store, vault, settings.links_url)
 
 
 @asynccontextmanager
