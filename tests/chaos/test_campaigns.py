@@ -28,10 +28,14 @@ from aiosmtpd.smtp import SMTP
 from fleet_cli.engines.freeport import free_port
 from fleet_cli.testing import PostgresServer
 from fleet_common.mcp import Runtime
+from fleet_common.metrics import Metrics
 from fleet_data.campaigns.models import Draft, Letter
 from fleet_data.campaigns.opening import open_outreach
 from fleet_data.campaigns.service import Campaigns, SendCall
 from fleet_data.claims import Caller, ClaimSigner
+from fleet_data.connectors.google.provider import COMPOSE
+from fleet_data.connectors.models import Identity, Tokens
+from fleet_data.connectors.opening import open_credentials
 from fleet_data.crm.cursor import CursorSigner
 from fleet_data.crm.repository import CrmRepository
 from fleet_data.crm.service import Crm
@@ -47,6 +51,7 @@ FAULTS = 0.01  # of the calls, on top of the kills
 PATIENCE_S = 900.0
 GMAIL = Path(__file__).parents[2] / "services" / "data" / "tests" / "emulate" / "gmail.py"
 DEMO = Caller("demo", "key:marketer")
+CREDENTIALS_KEY = "a-credentials-key-of-32-characters"
 SEGMENT = UUID("00000000-0000-7000-8000-00000000000a")
 LETTER = Letter("Hello {{ first_name }}", "Hello {{ first_name }}\n{{ unsubscribe_url }}")
 PEOPLE = f"""
@@ -101,7 +106,12 @@ async def opened(settings: Settings) -> AsyncIterator[tuple[Database, Campaigns]
         database = Database(*pools, signer=ClaimSigner(secret), limits=limits)
         crm = Crm(CrmRepository(database, parse=parse_value), CursorSigner(secret))
         runtime = Runtime.create("data", "0", settings)
-        outreach = await stack.enter_async_context(open_outreach(settings, runtime, database, crm))
+        accounts = await stack.enter_async_context(
+            open_credentials(settings, database, runtime.metrics)
+        )
+        outreach = await stack.enter_async_context(
+            open_outreach(settings, runtime, database, crm, accounts)
+        )
         yield database, outreach.campaigns
 
 
@@ -122,7 +132,21 @@ def worker(settings: Settings, log: Path) -> Iterator[subprocess.Popen[bytes]]:
 
 
 def _text(value: Any) -> str:
+    if isinstance(value, tuple):
+        return ",".join(map(_text, value))
     return str(value.get_secret_value() if hasattr(value, "get_secret_value") else value)
+
+
+async def connect_mailbox(settings: Settings, token: str) -> None:
+    """Store the account that the mails leave from."""
+    limits = Limits(statement_s=60, wait_s=10)
+    signer = ClaimSigner(settings.claims_key.get_secret_value())
+    async with open_pool(settings.database_url.get_secret_value(), size=1) as pool:
+        database = Database(pool, pool, signer=signer, limits=limits)
+        async with open_credentials(settings, database, Metrics("data")) as accounts:
+            whose = Identity("news@example.com", "news@example.com")
+            tokens = Tokens(token, scopes=(COMPOSE,))
+            await accounts.keep(DEMO, uuid4(), "google", whose, tokens)
 
 
 async def send_under_fire(settings: Settings, sent: Count, log: Path) -> tuple[dict[str, str], int]:
@@ -171,8 +195,9 @@ async def test_over_gmail_each_is_mailed_exactly_once(
         ]
         for call in ("drafts.create", "drafts.send")
     }
-    told = {"gmail_url": gmail_url, "google_token": "chaos"}
+    told = {"connector_urls": f"google={gmail_url}", "credentials_keys": CREDENTIALS_KEY}
     chosen = Settings.model_validate({**settings.model_dump(), **told})
+    await connect_mailbox(chosen, "chaos")
     async with httpx.AsyncClient(base_url=gmail_url, headers=headers, timeout=120) as http:
         await http.put("/emulator/faults", json={"faults": faults, "per_minute": 10**9})
 

@@ -270,9 +270,16 @@ class Connected(Protocol):
     """Stores an account as if somebody had connected it."""
 
     async def __call__(
-        self, provider: str, *, token: str, refresh: str | None = ..., **more: Any
+        self,
+        provider: str,
+        *,
+        token: str,
+        refresh: str | None = ...,
+        scopes: Sequence[str] | None = ...,
+        external_id: str = ...,
+        caller: Caller = ...,
     ) -> None:
-        """Store it; `scopes`, `external_id` and `caller` have values that are usual."""
+        """Store it; all scopes that we ask for are granted by default."""
 
 
 @pytest.fixture
@@ -358,19 +365,22 @@ class Talk(Protocol):
 
 
 @pytest.fixture
-def talk(settings: Settings, mailbox: Any) -> Talk:
+def talk(settings: Settings, mailbox: Any, connected: Connected) -> Talk:
     """The service on this test's database and mailbox."""
     told = {
         "mail_from": "news@example.com",
-        "gmail_url": mailbox.url,
-        "google_token": mailbox.token,
+        "connector_urls": f"google={mailbox.url}",
         "unsubscribe_url": "https://fleet.example.com/unsubscribe",
         "tasks_redelivery_s": 3.0,
     }
 
     @asynccontextmanager
-    async def open_client(**more: Any) -> AsyncGenerator[tuple[Client[Any], list[str]]]:
+    async def open_client(
+        *, google: bool = True, **more: Any
+    ) -> AsyncGenerator[tuple[Client[Any], list[str]]]:
         asked: list[str] = []
+        if google:
+            await connected("google", token=mailbox.token)
 
         async def say_yes(message: str, *_: Any) -> ElicitResult[Any]:
             asked.append(message)

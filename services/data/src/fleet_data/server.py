@@ -98,7 +98,9 @@ async def open_deps(settings: Settings, runtime: Runtime) -> AsyncGenerator[Deps
         store = CachedStore(CrmRepository(database, parse=parse_value), runtime.cache, epochs)
         await stack.enter_async_context(fed(settings, epochs))
         crm = Crm(store, cursors)
-        outreach = await stack.enter_async_context(open_outreach(settings, runtime, database, crm))
+        outreach = await stack.enter_async_context(
+            open_outreach(settings, runtime, database, crm, connections.credentials)
+        )
         others = await stack.enter_async_context(open_others(settings, limits))
         yield Deps(
             crm=crm,

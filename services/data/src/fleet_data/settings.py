@@ -85,11 +85,6 @@ class Settings(ServiceSettings):
         None,
         description="Server that takes mail: smtps://user:password@host, or smtp://… with STARTTLS.",
     )
-    gmail_url: str = Field("https://gmail.googleapis.com", description="Base URL of the Gmail API.")
-    google_token: SecretStr | None = Field(
-        None, description="Access token of one Google account, for trying Gmail out."
-    )
-    google_tenant: str = Field("demo", description="Tenant that `google_token` is for.")
     unsubscribe_url: str | None = Field(
         None,
         description="The gateway's `/unsubscribe` as recipients reach it; campaigns are not sent without one.",

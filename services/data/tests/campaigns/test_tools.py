@@ -143,7 +143,7 @@ async def test_what_the_operator_must_do_is_said_and_pauses_the_campaign(
         await mailbox.fail(drafts_create=[401])
         await call(client, "campaign_send", campaign_id=id_, max_per_minute=6000)
         stats = await ended(client, id_, "paused")
-        assert "not connected" in stats["reason"]
+        assert "does not accept the connected account" in stats["reason"]
         await call(client, "campaign_control", campaign_id=id_, action="resume")
         assert (await ended(client, id_))["counts"] == {"sent": 3}
 

@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from email import message_from_string
 from email.policy import default
 from typing import Any
+from uuid import uuid4
 
+import httpx
 import pytest
-from pydantic import SecretStr
 
 from fleet_common.errors import (
     FleetError,
-    NotConfigured,
-    PermissionDenied,
     RateLimited,
     Unavailable,
 )
 from fleet_common.http import RetryPolicy, open_client
 from fleet_data.claims import Caller
-from fleet_data.mail.credentials import OneToken
+from fleet_data.connectors.errors import ConsentWithdrawn
+from fleet_data.connectors.models import Account
 from fleet_data.mail.gmail import GmailMailer
 from fleet_data.mail.mailer import carry_out
 from fleet_data.mail.models import Attempt, Mail, Outcome, Sender
@@ -58,12 +59,37 @@ class Notebook:
         self.outcome = outcome
 
 
+class OneAccount:
+    """A connected mailbox."""
+
+    def __init__(self, http: httpx.AsyncClient, token: str, address: str) -> None:
+        self.http = http
+        self.token = token
+        self.address = address
+
+    @asynccontextmanager
+    async def session(
+        self, provider: str, caller: Caller, *scopes: str
+    ) -> AsyncGenerator[httpx.AsyncClient]:
+        self.http.headers["Authorization"] = f"Bearer {self.token}"
+        yield self.http
+
+    async def account(self, provider: str, caller: Caller) -> Account:
+        who = self.address
+        return Account(uuid4(), provider, "", who, who, (), "", "key:x", None)
+
+
 # Any: the fixture `mailbox` is a class of the conftest, which tests do not import.
 @pytest.fixture
-async def mailer(mailbox: Any) -> AsyncGenerator[GmailMailer]:
+async def account(mailbox: Any) -> AsyncGenerator[OneAccount]:
     once = RetryPolicy(attempts=1)
     async with open_client(name="gmail", base_url=mailbox.url, retry=once) as http:
-        yield GmailMailer(http, OneToken("google", SecretStr(mailbox.token), "demo"), DEMO)
+        yield OneAccount(http, mailbox.token, "news@example.com")
+
+
+@pytest.fixture
+def mailer(account: OneAccount) -> GmailMailer:
+    return GmailMailer(account, DEMO)
 
 
 async def test_a_mail_leaves_as_it_was_written(mailer: GmailMailer, mailbox: Any) -> None:
@@ -118,7 +144,23 @@ async def test_what_is_not_wanted_any_more_leaves_no_draft(
     assert (await mailbox.sent(), await mailbox.drafts()) == ([], 0)
 
 
-async def test_refusals_say_what_to_do(mailer: GmailMailer, mailbox: Any) -> None:
+async def test_a_draft_of_another_mailbox_that_is_gone_proves_nothing(
+    mailer: GmailMailer, account: OneAccount, mailbox: Any
+) -> None:
+    ticket = await mailer.prepare(MAIL, again=False)
+    account.token, account.address = f"{mailbox.token}-2", "other@example.com"
+    told = await carry_out(mailer, MAIL, Notebook(), Attempt(ticket))
+    assert told.verdict == "unknown"
+    account.token, account.address = mailbox.token, "news@example.com"
+    for _ in range(2):
+        told = await carry_out(mailer, MAIL, Notebook(), Attempt(ticket))
+        assert told.verdict == "sent"
+    assert len(await mailbox.sent()) == 1
+
+
+async def test_refusals_say_what_to_do(
+    mailer: GmailMailer, account: OneAccount, mailbox: Any
+) -> None:
     bad = await carry_out(mailer, replace(MAIL, to="nobody"), Notebook())
     assert bad.verdict == "bounced"
     await mailbox.fail(drafts_create=[400], drafts_send=[400])
@@ -132,10 +174,9 @@ async def test_refusals_say_what_to_do(mailer: GmailMailer, mailbox: Any) -> Non
     for error in (Unavailable, RateLimited):
         with pytest.raises(error):
             await mailer.search("x", limit=1)
-    for token, tenant in (("revoked", "demo"), ("x", "other")):
-        secret = OneToken("google", SecretStr(token), tenant)
-        with pytest.raises((NotConfigured, PermissionDenied)):
-            await GmailMailer(mailer._http, secret, DEMO).search("x", limit=1)
+    account.token = "revoked"
+    with pytest.raises(ConsentWithdrawn):
+        await mailer.search("x", limit=1)
 
 
 async def test_the_mailbox_is_searched_newest_first(mailer: GmailMailer) -> None:

@@ -82,7 +82,9 @@ async def test_nobody_is_written_to_who_cannot_or_must_not_be(
                         client, "mail_send", contact_id=id_, subject="x", text="x", draft=draft
                     )
     assert (asked, await mailbox.sent(), await mailbox.drafts()) == ([], [], 0)
-    async with talk(google_token=None, smtp_url="smtp://127.0.0.1:1") as (client, _):
+    async with database.writing(demo) as connection:
+        await connection.execute("DELETE FROM store.accounts")
+    async with talk(google=False, smtp_url="smtp://127.0.0.1:1") as (client, _):
         ada = await contact(client, "ada@example.org")
         told = {"contact_id": ada, "subject": "x", "text": "x"}
         with pytest.raises(ToolError, match="draft"):

@@ -10,20 +10,21 @@ from uuid import UUID
 import pytest
 from fastmcp import Client
 from fastmcp.exceptions import ToolError
-from pydantic import SecretStr
 
-from fleet_common.http import RetryPolicy, open_client
+from fleet_common.http import open_client
+from fleet_common.metrics import Metrics
 from fleet_common.testing.upstream import status, upstream_server
 from fleet_data.campaigns.postman import UnsubscribeLinks
 from fleet_data.campaigns.tokens import UnsubscribeTokens
 from fleet_data.claims import Caller
+from fleet_data.connectors.opening import open_credentials
 from fleet_data.crm.service import Crm
 from fleet_data.jobs.models import Job, Lease
-from fleet_data.mail.credentials import OneToken
 from fleet_data.mail.mailers import Mailers
 from fleet_data.mail.repository import MailRepository
 from fleet_data.mail.service import Post
 from fleet_data.pool import Database
+from fleet_data.settings import Settings
 from fleet_data.workflows.repository import WorkflowRepository
 from fleet_data.workflows.walker import Walker
 
@@ -53,20 +54,18 @@ async def save(client: Client[Any], steps: list[dict[str, Any]], **trigger: Any)
 
 
 @pytest.fixture
-def walking(database: Database, crm: Crm, mailbox: Any) -> Walking:
+def walking(settings: Settings, database: Database, crm: Crm, mailbox: Any) -> Walking:
     """Opens a walker whose webhook `erp` is at an address."""
 
     @asynccontextmanager
     async def open_walker(hook: str = "") -> AsyncGenerator[Walker]:
         async with AsyncExitStack() as stack:
-            gmail, http = [
-                await stack.enter_async_context(
-                    open_client(name=name, base_url=url, retry=RetryPolicy(attempts=attempts))
-                )
-                for name, url, attempts in (("gmail", mailbox.url, 1), ("webhook", "", 3))
-            ]
-            token = OneToken("google", SecretStr(mailbox.token), "demo")
-            mailers = Mailers("news@example.com", gmail, token, None)
+            chosen = settings.model_copy(update={"connector_urls": [f"google={mailbox.url}"]})
+            accounts = await stack.enter_async_context(
+                open_credentials(chosen, database, Metrics("data"))
+            )
+            http = await stack.enter_async_context(open_client(name="webhook"))
+            mailers = Mailers("news@example.com", accounts, None)
             links = UnsubscribeLinks("https://x/unsubscribe", UnsubscribeTokens("s" * 32))
             store = WorkflowRepository(database, settled_s=0.0)
             post = Post(MailRepository(database), mailers)

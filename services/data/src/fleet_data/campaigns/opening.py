@@ -6,10 +6,9 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 
-import httpx
 from pydantic import SecretStr
 
-from fleet_common.http import RetryPolicy, open_client
+from fleet_common.http import open_client
 from fleet_common.mcp import Runtime
 from fleet_common.settings import SettingsError
 from fleet_data.campaigns.postman import Postman, UnsubscribeLinks
@@ -21,7 +20,7 @@ from fleet_data.jobs.depth import JobDepth
 from fleet_data.jobs.models import Handler
 from fleet_data.jobs.repository import JobRepository
 from fleet_data.jobs.worker import Worker
-from fleet_data.mail.credentials import OneToken
+from fleet_data.mail.gmail import Accounts
 from fleet_data.mail.mailers import Mailers
 from fleet_data.mail.repository import MailRepository
 from fleet_data.mail.service import Post
@@ -31,8 +30,6 @@ from fleet_data.settings import Settings
 from fleet_data.workflows.repository import WorkflowRepository
 from fleet_data.workflows.service import Workflows
 from fleet_data.workflows.walker import Walker
-
-_GMAIL_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,21 +43,15 @@ class Outreach:
 
 @asynccontextmanager
 async def open_outreach(
-    settings: Settings, runtime: Runtime, database: Database, contacts: Contacts
+    settings: Settings,
+    runtime: Runtime,
+    database: Database,
+    contacts: Contacts,
+    accounts: Accounts,
 ) -> AsyncGenerator[Outreach]:
     """Open what sends mail; a process that works on tasks also sends campaigns."""
     async with AsyncExitStack() as stack:
-        # No retries: whether a draft may be sent again is for its recipient's row to say.
-        http = await stack.enter_async_context(
-            open_client(
-                name="gmail",
-                base_url=settings.gmail_url,
-                timeout_s=_GMAIL_S,
-                retry=RetryPolicy(attempts=1),
-                metrics=runtime.metrics,
-            )
-        )
-        mailers = _mailers(settings, http)
+        mailers = _mailers(settings, accounts)
         links = _links(settings)
         jobs = JobRepository(database)
         JobDepth(jobs).export(runtime.metrics)
@@ -95,12 +86,11 @@ def _webhooks(told: Sequence[SecretStr]) -> dict[str, str]:
     return {name: url for name, _, url in pairs}
 
 
-def _mailers(settings: Settings, http: httpx.AsyncClient) -> Mailers:
+def _mailers(settings: Settings, accounts: Accounts) -> Mailers:
     smtp = settings.smtp_url
     return Mailers(
         address=settings.mail_from,
-        gmail=http,
-        credentials=OneToken("google", settings.google_token, settings.google_tenant),
+        accounts=accounts,
         smtp=SmtpMailer(SmtpServer.of_url(smtp.get_secret_value())) if smtp else None,
     )
 

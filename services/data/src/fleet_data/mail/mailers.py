@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import httpx
-
 from fleet_common.errors import NotConfigured
 from fleet_data.claims import Caller
-from fleet_data.mail.credentials import Credentials
-from fleet_data.mail.gmail import GmailMailer
+from fleet_data.connectors.errors import NotConnected
+from fleet_data.mail.gmail import Accounts, GmailMailer
 from fleet_data.mail.mailer import Mailer, Route
 from fleet_data.mail.smtp import SmtpMailer
 
@@ -20,29 +18,28 @@ class Mailers:
 
     Attributes:
         address: whom all mail is from; None means that mail is off.
-        gmail: client of the Gmail API.
+        accounts: the Google accounts of the tenants.
         smtp: None without a server.
     """
 
     address: str | None
-    gmail: httpx.AsyncClient
-    credentials: Credentials
+    accounts: Accounts
     smtp: SmtpMailer | None
 
     async def route(self, caller: Caller) -> Route:
         """Return how mail of the caller's tenant leaves.
 
         Raises:
-            NotConfigured: it cannot.
+            NotConfigured: it cannot; a tenant whose Google account is gone does not change to SMTP unasked.
         """
         _ = self.sender_address
         try:
-            async with self.credentials.session("google", caller):
-                return "gmail"
-        except NotConfigured:
+            await self.accounts.account("google", caller)
+        except NotConnected:
             if self.smtp is None:
                 raise
             return "smtp"
+        return "gmail"
 
     def of(self, caller: Caller, route: Route) -> Mailer:
         """Return the mailer of a route.
@@ -58,7 +55,7 @@ class Mailers:
 
     def mailbox(self, caller: Caller) -> GmailMailer:
         """Return the mailbox that the caller's tenant connected."""
-        return GmailMailer(self.gmail, self.credentials, caller)
+        return GmailMailer(self.accounts, caller)
 
     @property
     def sender_address(self) -> str:
