@@ -6,7 +6,7 @@ import asyncio
 import subprocess
 import sys
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -49,6 +49,7 @@ CLAIMS_KEY = "a-claims-key-for-tests-of-32-characters"
 CREDENTIALS_KEY = "a-credentials-key-of-32-characters"
 EMPTY, SEEDED = "data_template_empty", "data_template_seeded"
 GMAIL = Path(__file__).parent / "emulate" / "gmail.py"
+HUBSPOT = Path(__file__).parent / "emulate" / "hubspot.py"
 PEOPLE = """
 INSERT INTO store.contacts (tenant, id, first_name, last_name, email, lifecycle, created_by, updated_by)
 SELECT 'demo', gen_random_uuid(), 'Person' || n, 'X', 'p' || n || '@example.org', 'lead', 't', 't'
@@ -336,14 +337,76 @@ class Mailbox:
         return int((await self.http.get("/emulator/sent")).json()["drafts"])
 
 
-@pytest.fixture(scope="session")
-def gmail_url() -> Iterator[str]:
-    """The URL of the emulated Gmail."""
-    command = [sys.executable, str(GMAIL)]
+@contextmanager
+def emulated(script: Path) -> Iterator[str]:
+    """Yield the URL of an emulator in a process of its own."""
+    command = [sys.executable, str(script)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         yield process.stdout.readline().strip()
         process.terminate()
+
+
+@pytest.fixture(scope="session")
+def gmail_url() -> Iterator[str]:
+    """The URL of the emulated Gmail."""
+    with emulated(GMAIL) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def hubspot_url() -> Iterator[str]:
+    """The URL of the emulated HubSpot."""
+    with emulated(HUBSPOT) as url:
+        yield url
+
+
+@dataclass(frozen=True, slots=True)
+class Portal:
+    """One account at the emulated HubSpot."""
+
+    url: str
+    token: str
+    http: httpx.AsyncClient
+
+    async def set(self, **told: Any) -> None:
+        """Change limits, hide records from the search, or let calls go wrong in turn: `faults={"search": [429]}`."""
+        (await self.http.put("/emulator/faults", json=told)).raise_for_status()
+
+    async def fill(
+        self, kind: str, records: list[dict[str, Any]], modified: int | None = None
+    ) -> list[str]:
+        """Make records, all of them modified at the same time, and return their ids."""
+        told = {"kind": kind, "records": records, "modified": modified}
+        return list((await self.http.post("/emulator/fill", json=told)).json()["ids"])
+
+    async def update(self, kind: str, id_: str, **properties: str) -> None:
+        """Change a record as its users do."""
+        inputs = [{"id": id_, "properties": properties}]
+        reply = await self.http.post(
+            f"/crm/v3/objects/{kind}/batch/update", json={"inputs": inputs}
+        )
+        reply.raise_for_status()
+
+    async def state(self) -> Any:
+        """Return all there is: `records`, `links`, and how often each call was made."""
+        return (await self.http.get("/emulator/state")).json()
+
+    async def records(self, kind: str) -> dict[str, dict[str, Any]]:
+        """Return the properties of every record by its id."""
+        records: dict[str, dict[str, Any]] = (await self.state())["records"][kind]
+        return records
+
+
+@pytest.fixture
+async def portal(hubspot_url: str) -> AsyncGenerator[Portal]:
+    """An empty HubSpot account of this test's own, without limits."""
+    token = uuid4().hex
+    headers = {"Authorization": f"Bearer {token}"}
+    async with httpx.AsyncClient(base_url=hubspot_url, headers=headers, verify=False) as http:
+        portal = Portal(hubspot_url, token, http)
+        await portal.set(per_10s=100_000, search_per_s=100_000)
+        yield portal
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 from uuid import UUID, uuid4
 
-Kind = Literal["campaign", "workflow"]
+Kind = Literal["campaign", "workflow", "sync", "sync_inbox"]
 
 
 @dataclass(frozen=True, slots=True)
