@@ -11,6 +11,7 @@ from fleet_data.campaigns.service import Campaigns
 from fleet_data.claims import Caller
 from fleet_data.connectors.connecting import Connections
 from fleet_data.connectors.credentials import Credentials
+from fleet_data.connectors.hubspot.service import HubSpotSync
 from fleet_data.crm.service import Crm
 from fleet_data.databases.service import Databases
 from fleet_data.history.service import History
@@ -45,6 +46,7 @@ class Deps:
     pipeline: Pipeline
     credentials: Credentials
     connections: Connections
+    hubspot: HubSpotSync
 
 
 def get_crm(deps: Deps = CurrentDeps()) -> Crm:
@@ -80,6 +82,11 @@ def get_campaigns(deps: Deps = CurrentDeps()) -> Campaigns:
 def get_credentials(deps: Deps = CurrentDeps()) -> Credentials:
     """Return the connected accounts."""
     return deps.credentials
+
+
+def get_hubspot(deps: Deps = CurrentDeps()) -> HubSpotSync:
+    """Return the sync with HubSpot."""
+    return deps.hubspot
 
 
 def get_pipeline(deps: Deps = CurrentDeps()) -> Pipeline:

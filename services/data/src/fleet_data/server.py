@@ -22,6 +22,9 @@ from fleet_data.connectors import registry as connectors
 from fleet_data.connectors import routes as connector_routes
 from fleet_data.connectors import tools as connector_tools
 from fleet_data.connectors.commands import reseal_command
+from fleet_data.connectors.hubspot import tools as hubspot_tools
+from fleet_data.connectors.hubspot.opening import open_hubspot
+from fleet_data.connectors.hubspot.webhooks import WEBHOOK as HUBSPOT_WEBHOOK
 from fleet_data.connectors.opening import REFRESH_S, open_connections
 from fleet_data.crm import prompts, resources
 from fleet_data.crm import tools as crm_tools
@@ -123,6 +126,9 @@ async def open_deps(settings: Settings, runtime: Runtime) -> AsyncGenerator[Deps
             workflows=outreach.workflows,
             credentials=connections.credentials,
             connections=connections,
+            hubspot=await stack.enter_async_context(
+                open_hubspot(settings, database, connections.credentials)
+            ),
         )
 
 
@@ -156,6 +162,7 @@ SERVICE = Service(
         *workflow_tools.TOOLS,
         *connector_tools.TOOLS,
         *connectors.TOOLS,
+        *hubspot_tools.TOOLS,
     ),
     resources=(
         *resources.RESOURCES,
@@ -165,6 +172,7 @@ SERVICE = Service(
     prompts=prompts.PROMPTS,
     complete=resources.complete,
     checks=checks,
+    webhooks=(HUBSPOT_WEBHOOK,),
     routes=(
         HttpRoute(path="/exports/{job}", handle=download, methods=("GET", "HEAD")),
         HttpRoute(path="/uploads/{id}", handle=upload, methods=("PUT", "HEAD")),

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field, SecretStr
 from pydantic_settings import SettingsConfigDict
 
 from fleet_common.settings import CommaList, SecretList, ServiceSettings
+from fleet_data.connectors.hubspot.models import CustomFields
 from fleet_data.databases.models import NamedDsns
 
 
@@ -101,6 +103,24 @@ class Settings(ServiceSettings):
     connector_urls: CommaList = Field(
         (),
         description="Other addresses of providers, as `stripe=https://HOST`, comma-separated; for emulators.",
+    )
+    hubspot_winner: Literal["hubspot", "crm"] = Field(
+        "hubspot",
+        description="Whose value stays where a field was changed at HubSpot and here; the other one is in the report.",
+    )
+    hubspot_fields: CustomFields = Field(
+        {},
+        description="Names of HubSpot's properties for custom properties, as JSON: "
+        '`{"contact": {"x_tier": "customer_tier"}}`.',
+    )
+    hubspot_webhook_secrets: SecretList = Field(
+        (),
+        description="Client secrets of the HubSpot app, comma-separated, which sign its webhooks; "
+        "without one they are refused.",
+    )
+    hubspot_webhook_url: str | None = Field(
+        None,
+        description="The gateway's `/webhooks/hubspot` as HubSpot calls it, which it signs, too.",
     )
     import_mb: int = Field(256, ge=1, description="Largest file to import, in MB.")
     workflow_webhooks: SecretList = Field(

@@ -112,6 +112,7 @@ class Portal:
     searches: deque[float] = field(default_factory=deque)
     per_10s: int = 100
     search_per_s: int = 5
+    most_found: int = MOST_FOUND
     daily: int = 250_000
     used: int = 0
     ids: Iterator[int] = field(default_factory=lambda: count(101))
@@ -348,7 +349,7 @@ class HubSpot:
         )
         if limit > 200:
             raise Refused(400, "VALIDATION_ERROR", "limit: at most 200")
-        if after + limit > MOST_FOUND:
+        if after + limit > portal.most_found:
             raise Refused(400, "VALIDATION_ERROR", "paging past 10,000 results is not supported")
         groups = body.get("filterGroups") or []
         rows = [
@@ -363,7 +364,7 @@ class HubSpot:
             told = {"propertyName": sort} if isinstance(sort, str) else sort
             name, falls = told["propertyName"], told.get("direction") == "DESCENDING"
             rows.sort(
-                key=lambda r: comparable(portal.shown(kind, r, {name})["properties"].get(name)),
+                key=lambda r: comparable(value_of(r, name)),
                 reverse=falls,
             )
         page = rows[after : after + limit]
@@ -617,22 +618,32 @@ def meets(portal: Portal, kind: str, record: Record, told: Any) -> bool:
     name, operator = told["propertyName"], told["operator"]
     if name not in portal.properties[kind]:
         raise Refused(400, "VALIDATION_ERROR", f"property {name} does not exist")
-    value = portal.shown(kind, record, {name})["properties"].get(name)
+    value = value_of(record, name)
     if operator in {"HAS_PROPERTY", "NOT_HAS_PROPERTY"}:
-        return (value is not None) == (operator == "HAS_PROPERTY")
+        return bool((value is not None) == (operator == "HAS_PROPERTY"))
     if value is None:
         return False
     if operator == "IN":
-        return value in told["values"]
-    mine, other = comparable(value), comparable(told["value"])
-    tests = {
+        return bool(value in told["values"])
+    mine, other = comparable(value), comparable(str(told["value"]))
+    tests: dict[str, bool] = {
         "EQ": mine == other,
         "GT": mine > other,
         "GTE": mine >= other,
         "LT": mine < other,
         "LTE": mine <= other,
     }
-    return bool(tests[operator])
+    return tests[str(operator)]
+
+
+def value_of(record: Record, name: str) -> str | None:
+    match name:
+        case "hs_object_id":
+            return record.id
+        case "hs_lastmodifieddate" | "lastmodifieddate":
+            return str(record.modified)
+        case _:
+            return record.properties.get(name)
 
 
 def comparable(value: str | None) -> tuple[int, float, str]:

@@ -28,7 +28,7 @@ def test_after_one_exchange_both_sides_are_the_same_and_no_change_is_lost_unseen
             clash = merged.clashes[name]
             assert changed in {clash.crm, clash.hubspot}
     again = merge(NAMES, there, here, there, winner=winner)
-    assert not (again.incoming or again.outgoing or again.clashes)
+    assert (again.incoming, again.outgoing, again.clashes) == ({}, {}, {})
 
 
 @given(base=st.none() | RECORDS, ours=RECORDS, theirs=UNDERSTOOD, winner=WINNERS)

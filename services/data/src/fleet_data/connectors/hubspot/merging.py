@@ -52,7 +52,7 @@ def merge(
             continue
         # Of what never met, an empty value gives way.
         before = None if base is None else base.get(name)
-        if mine != before and other != before:
+        if before not in (mine, other):
             clashes[name] = Clash(before, mine, other)
         if mine == before or (name in clashes and winner == "hubspot"):
             incoming[name] = other

@@ -17,6 +17,8 @@ BATCH = 100
 Synced = Literal["company", "contact", "deal"]
 Direction = Literal["both", "pull", "push"]
 Winner = Literal["hubspot", "crm"]
+CustomFields = dict[Synced, dict[str, str]]
+"""Names of HubSpot's properties by object and our custom property."""
 IssueKind = Literal["conflict", "refused", "unmapped", "duplicate", "deleted_here", "deleted_there"]
 RunState = Literal["queued", "done", "failed", "cancelled"]
 
@@ -155,3 +157,7 @@ class Run:
     started_ms: int
     counts: Mapping[str, int] = field(default_factory=dict)
     error: str | None = None
+
+    def counted(self, more: Mapping[str, int]) -> dict[str, int]:
+        """Return the counts with those of one more batch."""
+        return dict(Counter(self.counts) + Counter(more))  # a sum of counters drops zeros

@@ -1,8 +1,8 @@
 """Telling HubSpot what changed here: a batch is read there first, merged, and only what is left is written.
 
 Nothing here is done twice when it is begun twice: an update says whole values, and a new record is made under our own
-id. Between reading and writing a record somebody may change it at HubSpot; it has no way to prevent that, and keeps both
-values in the history of the property.
+id. Between reading and writing a record somebody may change it at HubSpot, which has no way to prevent that, and keeps
+both values in the history of the property.
 """
 
 from __future__ import annotations

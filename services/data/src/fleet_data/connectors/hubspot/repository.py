@@ -163,7 +163,7 @@ class SyncTransaction(CrmTransaction):
             run.id,
             asdict(run.position),
             asdict(to),
-            {k: run.counts.get(k, 0) + counts.get(k, 0) for k in {*run.counts, *counts}},
+            run.counted(counts),
         )
         if not moved:
             raise Contended

@@ -74,7 +74,7 @@ class Sync:
     store: SyncRepository
     accounts: Accounts
     winner: Winner = "hubspot"
-    customs: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    customs: Mapping[Synced, Mapping[str, str]] = field(default_factory=dict)
     pace: Pace = field(default_factory=Pace)
 
     @asynccontextmanager
@@ -232,5 +232,4 @@ class Reader:
 
 
 def _moved(run: Run, to: Position, tally: Tally) -> Run:
-    counts = {k: run.counts.get(k, 0) + tally.counts[k] for k in {*run.counts, *tally.counts}}
-    return replace(run, position=to, counts=counts)
+    return replace(run, position=to, counts=run.counted(tally.counts))
