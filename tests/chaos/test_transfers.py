@@ -118,8 +118,8 @@ async def stored(url: str, run: str) -> tuple[int, int]:
     connection = await asyncpg.connect(url)
     try:
         row = await connection.fetchrow(
-            "SELECT (SELECT count(*) FROM store.contacts WHERE email LIKE $1), (SELECT count(*) FROM store.change_log "
-            "WHERE object = 'contact' AND before IS NULL AND after ->> 'email' LIKE $1)",
+            "SELECT count(DISTINCT c.id), count(l.id) FROM store.contacts c LEFT JOIN store.change_log l "
+            "ON l.record_id = c.id AND l.before IS NULL WHERE c.email LIKE $1",
             f"{run}-%",
         )
     finally:

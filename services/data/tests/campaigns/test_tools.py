@@ -86,9 +86,9 @@ async def test_a_campaign_reaches_everybody_it_may_once(
     assert mails["p1@example.org"].get_content().startswith("Hello there")
     assert mails["p2@example.org"]["List-Unsubscribe-Post"] == "List-Unsubscribe=One-Click"
     logged = await admin_connection.fetch(
-        "SELECT after->>'state' AS state FROM store.change_log WHERE object = 'campaign' ORDER BY id"
+        "SELECT before->>'state' AS state FROM store.change_log WHERE object = 'campaign' ORDER BY id"
     )
-    assert [row["state"] for row in logged] == ["draft", "sending", "done"]
+    assert [row["state"] for row in logged] == [None, "draft", "sending"]
 
 
 async def test_a_campaign_can_be_paused_changed_in_audience_and_cancelled(

@@ -197,21 +197,21 @@ async def test_dry_run_shows_differences_and_keeps_nothing(
     assert await admin_connection.fetchval("SELECT count(*) FROM store.idempotency") == 0
 
 
-async def test_change_log_has_before_and_after_under_one_change_set(
+async def test_change_log_says_what_was_before_under_one_change_set(
     crm: Crm, demo: Caller, admin_connection: asyncpg.Connection[asyncpg.Record]
 ) -> None:
     ada = await one(crm, demo, "contact", ADA)
     result = await crm.upsert(
-        demo, "contact", [{"id": ada.id, "title": "Countess"}, {"last_name": "New"}]
+        demo, "contact", [{"id": ada.id, "first_name": "Augusta"}, {"last_name": "New"}]
     )
     rows = await admin_connection.fetch(
-        "SELECT object, actor, version, before->>'title' AS before, after->>'title' AS after, tenant "
+        "SELECT object, actor, version, before->>'first_name' AS before, before IS NULL AS made, tenant "
         "FROM store.change_log WHERE change_set = $1::text::uuid ORDER BY version DESC",
         result.change_set_id,
     )
     assert [tuple(row) for row in rows] == [
-        ("contact", demo.subject, 2, None, "Countess", "demo"),
-        ("contact", demo.subject, 1, None, None, "demo"),
+        ("contact", demo.subject, 2, "Ada", False, "demo"),
+        ("contact", demo.subject, 1, None, True, "demo"),
     ]
 
 

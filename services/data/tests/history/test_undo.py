@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from typing import Any
 from uuid import UUID, uuid4
@@ -11,13 +14,22 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+from fleet_cli.testing import PostgresServer
 from fleet_common.errors import AlreadyExists, Conflict, NotFound, PermissionDenied
 from fleet_data.claims import Caller
+from fleet_data.crm.cursor import CursorSigner
 from fleet_data.crm.deletion import Deletion
+from fleet_data.crm.repository import CrmRepository
 from fleet_data.crm.service import Crm
+from fleet_data.crm.values import parse_value
+from fleet_data.demo.commands import create_tenant
 from fleet_data.history.models import Undone
-from fleet_data.history.service import History, undo_call
+from fleet_data.history.repository import HistoryRepository
+from fleet_data.history.service import TABLES, History, undo_call
 from fleet_data.pool import Database
+from fleet_data.schema.commands import migrate_command
+from fleet_data.schema.models import MIGRATIONS
+from fleet_data.settings import Settings
 
 VIEWS = "companies contacts leads deals activities notes tasks links properties".split()  # noqa: SIM905
 OWN = "{version,created_at,created_by,updated_at,updated_by}"
@@ -184,3 +196,85 @@ async def test_history_names_who_changed_what_and_hides_what_is_masked(
     assert "ada@" not in json.dumps(masked.rows)
     with pytest.raises(NotFound):
         await history.of_record(other, "lead", id_, limit=9)
+
+
+@pytest.mark.timeout(20)
+async def test_a_large_change_is_logged_by_what_it_changed_and_undone_like_a_small_one(
+    crm: Crm, history: History, database: Database, demo: Caller
+) -> None:
+    """Pairing the rows of before and after one with each other would take this test minutes."""
+    async with database.writing(demo) as connection:
+        await connection.execute(MANY, demo.tenant)
+    first = (await crm.search(demo, "contact", fields=["id"], sort="email", limit=1)).rows[0][0]
+    small = await crm.upsert(demo, "contact", [{"id": first, "title": "First"}])
+    digest = f"SELECT md5(string_agg((to_jsonb(c) - '{OWN}'::text[])::text, '' ORDER BY id)) FROM store.contacts c"
+    set_id = str(uuid4())
+    async with database.writing(demo, settings={"app.change_set": set_id}) as connection:
+        before = await connection.fetchval(digest)
+        await connection.execute(
+            "UPDATE store.contacts SET title = nullif(title || '\"', ''), props = '{\"x_a\": [1]}', updated_by = $1",
+            demo.subject,
+        )
+        logged = await connection.fetch(
+            "SELECT before, count(*) AS n FROM store.change_log WHERE change_set = $1 GROUP BY before ORDER BY n",
+            set_id,
+        )
+    assert [(row["before"], row["n"]) for row in logged] == [
+        ({"title": "First", "props": {}}, 1),
+        ({"props": {}}, 3999),
+    ]
+    page = await history.of_record(demo, "contact", UUID(first), limit=3)
+    assert [row[-1].get("title") for row in page.rows] == [
+        ["First", 'First"'],
+        [None, "First"],
+        None,
+    ]
+    assert (await undo(history, demo, set_id)).undone == 4000
+    async with database.writing(demo) as connection:
+        assert await connection.fetchval(digest) == before
+    assert (await undo(history, demo, small.change_set_id)).undone == 1
+
+
+def test_what_was_logged_before_the_log_was_made_smaller_can_be_read_and_undone(
+    postgres_server: PostgresServer,
+    make_settings: Callable[..., Settings],
+    open_database: Callable[[Settings], AbstractAsyncContextManager[Database]],
+    monkeypatch: pytest.MonkeyPatch,
+    demo: Caller,
+) -> None:
+    name = f"data_{uuid4().hex[:12]}"
+    settings = make_settings(postgres_server.create_database(name))
+    older = [migration for migration in MIGRATIONS if migration.number < 17]
+
+    async def change() -> list[str | None]:
+        async with open_database(settings) as database:
+            crm = Crm(CrmRepository(database, parse=parse_value), CursorSigner("k" * 32))
+            made = await crm.upsert(demo, "contact", [{"last_name": "A", "title": "One"}])
+            id_ = str(made.rows[0].id)
+            sets = [(await crm.upsert(demo, "contact", [{"id": id_, "title": t}])) for t in "23"]
+            return [id_, *(each.change_set_id for each in sets)]
+
+    async def look(id_: str, sets: list[str | None]) -> list[Any]:
+        async with open_database(settings) as database:
+            history = History(HistoryRepository(database, TABLES), CursorSigner("k" * 32))
+            told = [(await undo(history, demo, set_id)).undone for set_id in reversed(sets)]
+            page = await history.of_record(demo, "contact", UUID(id_), limit=9)
+            return [told, [row[-1].get("title") for row in page.rows]]
+
+    try:
+        monkeypatch.setattr("fleet_data.schema.commands.MIGRATIONS", older)
+        assert migrate_command(settings, []) == 0
+        asyncio.run(create_tenant(settings, "demo"))
+        id_, *sets = asyncio.run(change())
+        monkeypatch.undo()
+        assert migrate_command(settings, []) == 0
+        titles = [["2", "One"], ["3", "2"], ["2", "3"], ["One", "2"], [None, "One"]]
+        assert asyncio.run(look(str(id_), sets)) == [[1, 1], titles]
+    finally:
+        postgres_server.drop_database(name)
+
+
+MANY = """
+INSERT INTO store.contacts (tenant, id, last_name, email, lifecycle, created_by, updated_by)
+SELECT $1, gen_random_uuid(), 'X', 'p' || n || '@example.org', 'lead', 't', 't' FROM generate_series(1, 4000) n
+"""

@@ -29,7 +29,7 @@ class Reversal:
     """One record of a change set, as it was before the set and as it is at present.
 
     Attributes:
-        first: number of the set's first entry about the record: what it holds as `before` is put back.
+        first: number of the set's first entry about the record: what was before it is put back.
         last: number of the set's last entry about the record: how the set left it.
         made: the set made the record, so it goes.
         was_deleted: the record was deleted before the set.
@@ -43,7 +43,7 @@ class Reversal:
     first: int
     last: int
     made: bool
-    was_deleted: bool
+    was_deleted: bool = False
     version: int | None = None
     is_deleted: bool = False
     is_as_left: bool = False

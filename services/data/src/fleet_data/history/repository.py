@@ -1,4 +1,4 @@
-"""The SQL of history: reading the change log, and the MERGE that puts rows back."""
+"""The SQL of history: reading the change log, and the statements that put rows back."""
 
 from __future__ import annotations
 
@@ -11,12 +11,19 @@ from uuid import UUID
 from fleet_common.postgres import PostgresRecords
 from fleet_data.claims import Caller
 from fleet_data.crm.changing import ChangeSet
+from fleet_data.crm.repository.merge import expect
 from fleet_data.history.models import UNLOGGED, Entry, Reversal
 from fleet_data.pool import Connection, Database
 
+# The log says what was before a change; what was after it follows from the present and from later changes.
 _ENTRIES = """
-SELECT l.id AS number, l.version, l.changed_at, l.actor, s.tool, l.change_set AS change_set_id, l.before, l.after
-FROM store.change_log l LEFT JOIN store.change_sets s ON s.tenant = l.tenant AND s.id = l.change_set
+SELECT l.id AS number, l.version, l.changed_at, l.actor, s.tool, l.change_set AS change_set_id,
+    is_then.row || l.before AS before, is_then.row AS after
+FROM store.change_log l JOIN store.{table} c ON c.tenant = l.tenant AND c.id = l.record_id
+CROSS JOIN LATERAL (
+    SELECT to_jsonb(c) - 'tenant' || store.changed_after(l.tenant, l.record_id, l.id) AS row OFFSET 0
+) is_then
+LEFT JOIN store.change_sets s ON s.tenant = l.tenant AND s.id = l.change_set
 WHERE l.object = $1 AND l.record_id = $2::text::uuid AND l.id < $3
 ORDER BY l.id DESC LIMIT $4
 """
@@ -26,32 +33,33 @@ WITH touched AS (
     SELECT object, record_id, min(id) AS first, max(id) AS last
     FROM store.change_log WHERE change_set = $1::text::uuid GROUP BY object, record_id
 )
-SELECT t.object, t.record_id AS id, t.first, t.last, l.before IS NULL AS made,
-    coalesce(l.before ->> 'deleted_at', '') <> '' AS was_deleted
+SELECT t.object, t.record_id AS id, t.first, t.last, l.before IS NULL AS made
 FROM touched t JOIN store.change_log l ON l.id = t.first ORDER BY t.object, t.record_id
 """
-# Without the columns that say who changed a row last and how often, and without those younger than the log's row.
+_LOCK = """
+SELECT FROM store.{table} c JOIN jsonb_to_recordset($1) AS r (id uuid) ON r.id = c.id ORDER BY c.id FOR UPDATE OF c
+"""
+# Without the columns that say who changed a row last and how often.
 _PRESENT = """
 SELECT c.id, c.version, c.deleted_at IS NOT NULL AS is_deleted,
-    (to_jsonb(c) - $2::text[]) || (l.after - $2::text[]) = to_jsonb(c) - $2::text[] AS is_as_left
+    now.row || (store.changed_after(c.tenant, c.id, r.last) - $2::text[]) = now.row AS is_as_left,
+    (now.row || store.changed_after(c.tenant, c.id, r.first - 1)) ->> 'deleted_at' IS NOT NULL AS was_deleted
 FROM store.{table} c
-JOIN jsonb_to_recordset($1) AS r (id uuid, last bigint) ON r.id = c.id
-JOIN store.change_log l ON l.id = r.last ORDER BY c.id FOR UPDATE OF c
+JOIN jsonb_to_recordset($1) AS r (id uuid, first bigint, last bigint) ON r.id = c.id
+CROSS JOIN LATERAL (SELECT to_jsonb(c) - $2::text[] AS row OFFSET 0) now
 """
 _COLUMNS = """
 SELECT attname FROM pg_attribute
 WHERE attrelid = ('store.' || $1::text)::regclass AND attnum > 0 AND NOT attisdropped AND NOT attname = ANY ($2)
 """
-# Straight from the log into the table: no number loses a digit on the way. A column that the log's row does not
-# have, because it is younger, keeps its value.
+# Straight from the log into the table: no number loses a digit on the way. A column that did not change since, or
+# is younger, keeps its value.
 _RESTORE = """
-MERGE INTO store.{table} AS t USING (
-    SELECT p.*, r.at FROM jsonb_to_recordset($3) AS r (first bigint, at integer)
-    JOIN store.change_log l ON l.id = r.first
-    JOIN store.{table} c ON c.tenant = $1 AND c.id = l.record_id
-    CROSS JOIN LATERAL jsonb_populate_record(c, l.before) AS p
-) AS s ON t.tenant = $1 AND t.id = s.id AND t.version = s.at
-WHEN MATCHED THEN UPDATE SET updated_by = $2, {sets}
+UPDATE store.{table} t SET updated_by = $2, ({columns}) = (
+    SELECT {columns} FROM jsonb_populate_record(t, store.changed_after($1, t.id, r.first - 1))
+)
+FROM jsonb_to_recordset($3) AS r (id uuid, first bigint, at integer)
+WHERE t.tenant = $1 AND t.id = r.id AND t.version = r.at
 """
 _REMOVE = """
 MERGE INTO store.{table} AS t USING jsonb_to_recordset($3) AS s (id uuid, at integer)
@@ -74,7 +82,9 @@ class HistoryRepository:
         """Return changes of a record below a number, newest first."""
         # The log holds whole rows, masked fields too, so the reader has no view of it.
         async with self._database.writing(caller, keep=False) as connection:
-            rows = await connection.fetch(_ENTRIES, name, str(id_), before, limit)
+            rows = await connection.fetch(
+                _ENTRIES.format(table=self._tables[name]), name, str(id_), before, limit
+            )
         return [Entry(**row) for row in rows]
 
     @asynccontextmanager
@@ -101,6 +111,7 @@ class UndoTransaction:
         found = [
             Reversal(**row) for row in await self._connection.fetch(_REVERSALS, str(change_set))
         ]
+        await expect(self._connection, len(found))
         present: dict[str, Reversal] = {}
         for name in sorted({each.object for each in found} & self._tables.keys()):
             present.update(await self._present(name, [e for e in found if e.object == name]))
@@ -109,27 +120,28 @@ class UndoTransaction:
     async def restore(self, name: str, reversals: Sequence[Reversal]) -> int:
         """Return how many records of one object are as they were; each only if still at its version."""
         table = self._tables[name]
-        columns = await self._connection.fetch(_COLUMNS, table, ["tenant", *UNLOGGED])
-        sets = ", ".join(f'"{row["attname"]}" = s."{row["attname"]}"' for row in columns)
-        rows = [{"first": each.first, "at": each.version} for each in reversals]
-        return await self._merged(_RESTORE.format(table=table, sets=sets), rows)
+        found = await self._connection.fetch(_COLUMNS, table, ["tenant", *UNLOGGED])
+        columns = ", ".join(f'"{row["attname"]}"' for row in found)
+        rows = [{"id": each.id, "first": each.first, "at": each.version} for each in reversals]
+        return await self._changed(_RESTORE.format(table=table, columns=columns), rows)
 
     async def remove(self, name: str, reversals: Sequence[Reversal]) -> int:
         """Return how many records of one object are deleted; each only if still at its version."""
         rows = [{"id": each.id, "at": each.version} for each in reversals]
-        return await self._merged(_REMOVE.format(table=self._tables[name]), rows)
+        return await self._changed(_REMOVE.format(table=self._tables[name]), rows)
 
-    async def _merged(self, sql: str, rows: Sequence[Mapping[str, Any]]) -> int:
+    async def _changed(self, sql: str, rows: Sequence[Mapping[str, Any]]) -> int:
         who = self._caller
         status = await self._connection.execute(sql, who.tenant, who.subject, rows)
         return int(status.split()[-1])
 
     async def _present(self, name: str, found: Sequence[Reversal]) -> dict[str, Reversal]:
         """Return the records that are there, locked, with how they are at present."""
-        rows = await self._connection.fetch(
-            _PRESENT.format(table=self._tables[name]),
-            [{"id": each.id, "last": each.last} for each in found],
-            ["tenant", *UNLOGGED],
-        )
+        table = self._tables[name]
+        told = [{"id": each.id, "first": each.first, "last": each.last} for each in found]
+        # A statement of its own: what others did while it waited for them is in the log that the next one reads.
+        await self._connection.execute(_LOCK.format(table=table), told)
+        own = ["tenant", *UNLOGGED]
+        rows = await self._connection.fetch(_PRESENT.format(table=table), told, own)
         by_id = {each.id: each for each in found}
         return {row["id"]: replace(by_id[row["id"]], **row) for row in rows}

@@ -9,7 +9,7 @@ from fleet_common.errors import AlreadyExists, Conflict, InvalidInput, NotFound
 from fleet_data.claims import Caller
 from fleet_data.crm.models import FieldDef, ObjectDef
 from fleet_data.crm.objects import OBJECTS
-from fleet_data.crm.repository.merge import Merge
+from fleet_data.crm.repository.merge import Merge, expect
 from fleet_data.crm.repository.store import CrmTransaction
 from fleet_data.pool import Connection
 from fleet_data.transfer.models import Reject
@@ -44,7 +44,10 @@ class Merging:
         await self._connection.execute(self._merge.staging_sql(_STAGED))
         await self._connection.execute(f"ALTER TABLE {_STAGED} ADD COLUMN is_named boolean")
         columns = ["row", "is_named", *[c for c in self._merge.columns if c != "row"]]
-        await self._connection.copy_to_table(_STAGED, source=chunks, columns=columns, format="csv")
+        copied = await self._connection.copy_to_table(
+            _STAGED, source=chunks, columns=columns, format="csv"
+        )
+        await expect(self._connection, int(copied.split()[-1]))
         await self._connection.execute(f"CREATE INDEX ON {_STAGED} (row); ANALYZE {_STAGED}")
 
     async def rejects(self) -> list[Reject]:

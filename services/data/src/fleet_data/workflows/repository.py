@@ -21,27 +21,25 @@ from fleet_data.workflows.models import Definition, Run, Trigger, Workflow, Work
 
 _SETTLED_S = 15.0
 """Age at which a change is seen: its id is taken before its transaction commits, and those take seconds."""
-_WHERE = """
-    object = $1 AND (CASE WHEN $2 = 'created' THEN before IS NULL ELSE before IS NOT NULL
-        AND ($3::text IS NULL OR before -> $3 IS DISTINCT FROM after -> $3) END)
-    AND ($3::text IS NULL OR $4::text IS NULL OR after ->> $3 = $4) AND after ->> 'deleted_at' IS NULL
-"""
-_CONTACT = "(CASE WHEN object = 'contact' THEN record_id ELSE nullif(after ->> 'contact_id', '')::uuid END)"
-_ENROL = f"""
-WITH changes AS (
-    SELECT id, record_id, {_CONTACT} AS contact_id FROM store.change_log
-    WHERE id > $6 AND id <= $7 AND {_WHERE}
-)
+_LOOK = 5000  # changes, by their numbers
+_CONTACT = {"contact": "c.id", "deal": "c.contact_id"}
+# The log says what was before a change; how the record was after it follows from the present and from later changes.
+_THEN = "(to_jsonb(c) || store.changed_after(l.tenant, l.record_id, l.id))"
+_CHANGES = f"""
+SELECT l.id, l.record_id, {{contact}} AS contact_id
+FROM store.change_log l JOIN store.{{object}}s c ON c.tenant = l.tenant AND c.id = l.record_id AND c.deleted_at IS NULL
+WHERE {{span}} AND l.object = $1 AND (l.before IS NULL) = ($2 = 'created')
+    AND ($3::text IS NULL OR l.before IS NULL OR l.before ? $3 AND l.before -> $3 <> {_THEN} -> $3)
+    AND ($3 IS NULL OR $4::text IS NULL OR {_THEN} ->> $3 = $4)
+"""  # noqa: S608 - names of ours
+_ENROL = """
 INSERT INTO store.workflow_runs (tenant, id, workflow_id, contact_id, record_id, steps)
 SELECT DISTINCT ON (ch.contact_id) $8, gen_random_uuid(), $5, ch.contact_id, ch.record_id, $9
-FROM changes ch JOIN store.contacts c ON c.id = ch.contact_id AND c.deleted_at IS NULL
+FROM ({changes}) ch JOIN store.contacts c ON c.id = ch.contact_id AND c.deleted_at IS NULL
 ORDER BY ch.contact_id, ch.id
 ON CONFLICT (tenant, workflow_id, contact_id) DO NOTHING
-"""  # noqa: S608 - names of ours
-_PAST = f"""
-SELECT DISTINCT {_CONTACT} AS contact_id FROM store.change_log
-WHERE changed_at > now() - $5 * interval '1 day' AND {_WHERE} AND {_CONTACT} IS NOT NULL LIMIT 1000
-"""  # noqa: S608 - names of ours
+"""
+_PAST = "SELECT DISTINCT contact_id FROM ({changes}) ch WHERE contact_id IS NOT NULL LIMIT 1000"
 
 
 class WorkflowRepository:
@@ -130,8 +128,8 @@ class WorkflowTransaction:
             )
             await make_due(self._connection, Job(self._caller.tenant, "workflow", workflow.id))
 
-    async def enrol(self, workflow: Workflow) -> None:
-        """Let everybody in to whom the trigger happened since the last look."""
+    async def enrol(self, workflow: Workflow) -> bool:
+        """Let those in to whom the trigger happened since the last look; return whether there is more to look at."""
         newest = await self._connection.fetchval(
             "SELECT max(id) FROM store.change_log WHERE changed_at < now() - $1 * interval '1 second'",
             self._settled_s,
@@ -141,21 +139,26 @@ class WorkflowTransaction:
             workflow.id,
         )
         if newest is None or since is None or newest <= since:
-            return
+            return False
+        until = min(newest, since + _LOOK)
         steps = [s.model_dump(mode="json", by_alias=True) for s in workflow.definition.steps]
+        trigger = workflow.definition.trigger
+        changes = _changes(trigger, "l.id > $6 AND l.id <= $7")
         await self._connection.execute(
-            _ENROL, *_asked(workflow.definition.trigger), workflow.id, since, newest,
+            _ENROL.format(changes=changes), *_asked(trigger), workflow.id, since, until,
             self._caller.tenant, steps,
         )  # fmt: skip
         await self._connection.execute(
             "UPDATE store.workflow_cursors SET change_id = $2 WHERE workflow_id = $1",
             workflow.id,
-            newest,
+            until,
         )
+        return bool(until < newest)
 
     async def past(self, trigger: Trigger, days: int) -> list[str]:
         """Return contacts to whom the trigger happened in the last days, at most 1000."""
-        rows = await self._connection.fetch(_PAST, *_asked(trigger), days)
+        changes = _changes(trigger, "l.changed_at > now() - $5 * interval '1 day'")
+        rows = await self._connection.fetch(_PAST.format(changes=changes), *_asked(trigger), days)
         return [row["contact_id"] for row in rows]
 
     async def next_run(self, workflow: UUID) -> Run | None:
@@ -282,6 +285,11 @@ class WorkflowTransaction:
         )
         counts = {row["place"]: row["n"] for row in rows}
         return WorkflowState(str(id_), workflow.name, workflow.version, workflow.state, counts)
+
+
+def _changes(trigger: Trigger, span: str) -> str:
+    """Return the statement for the changes in a span of the log that the trigger means."""
+    return _CHANGES.format(contact=_CONTACT[trigger.object], object=trigger.object, span=span)
 
 
 def _asked(trigger: Trigger) -> Sequence[Any]:

@@ -63,11 +63,13 @@ class Walker:
 
     async def __call__(self, job: Job, lease: Lease) -> float | None:
         """Take everybody as far as they come now; return the seconds until the next look, or None when it is off."""
-        async with self.store.changing(Caller(job.tenant, "worker")) as changes:
-            workflow = await changes.load(job.id)
-            if workflow.state == "off":
-                return None
-            await changes.enrol(workflow)
+        is_behind = True
+        while is_behind:
+            async with self.store.changing(Caller(job.tenant, "worker")) as changes:
+                workflow = await changes.load(job.id)
+                if workflow.state == "off":
+                    return None
+                is_behind = await changes.enrol(workflow) and not lease.is_over
         caller = Caller(job.tenant, workflow.started_by or "worker")
         while not lease.is_over and await self._step(caller, workflow):
             pass
