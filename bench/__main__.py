@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from bench import audit, bulk, calls, export, gateway, leads, overload, sql
+from bench import audit, bulk, calls, export, gateway, leads, lists, overload, sql
 from bench.report import Report
 
 BENCHMARKS: dict[str, Callable[[], Report]] = {
@@ -20,6 +20,7 @@ BENCHMARKS: dict[str, Callable[[], Report]] = {
     "export": export.run,
     "bulk": bulk.run,
     "sql": sql.run,
+    "lists": lists.run,
 }
 README = Path(__file__).parent / "README.md"
 

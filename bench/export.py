@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 import asyncpg
 
 from fleet_data.claims import Caller, ClaimSigner
+from fleet_data.crm.repository import CrmRepository
+from fleet_data.crm.values import parse_value
 from fleet_data.pool import Database, Limits, open_pool
 from fleet_data.transfer.copying import Copier
 from fleet_data.transfer.desk import Bounds, Desk
@@ -112,7 +114,7 @@ async def _child(reader_url: str, writer_url: str, format_: Any, compress: Any) 
             database = Database(reader, writer, signer=ClaimSigner(KEY), limits=Limits(600, 5))
             files, jobs = Folder(Path(folder)), Jobs(database, "export")
             desk = Desk(jobs, "exports", files, Links(KEY, ""), bounds)
-            exports = Exports(desk, Copier(database))
+            exports = Exports(desk, Copier(database), CrmRepository(database, parse=parse_value))
             job = await exports.start(Caller(TENANT, "bench"), request, key=None)
             started = time.perf_counter()
             done = await exports.run(job, Progress())

@@ -5,6 +5,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias
+from uuid import UUID
 
 import asyncpg
 import pyarrow as pa  # type: ignore[import-untyped]  # it has no types
@@ -14,6 +15,7 @@ from pyarrow import parquet
 from fleet_common.errors import InvalidInput, KeyReused, NotFound
 from fleet_data.claims import Caller
 from fleet_data.crm.service import Crm
+from fleet_data.history.service import History, undo_call
 from fleet_data.transfer.imports import Imports
 from fleet_data.transfer.models import Format, ImportRequest, Job
 from fleet_data.transfer.uploads import Piece
@@ -90,6 +92,20 @@ async def test_each_line_has_its_outcome_and_a_dry_run_says_what_happens(
     rejects = (files / "demo" / "imports" / str(job.file)).read_text()
     assert rejects.startswith("line,reason\n6,")
     assert imports.desk.link(job)
+
+
+async def test_an_import_is_undone_as_a_whole(
+    imports: Imports, crm: Crm, history: History, demo: Caller
+) -> None:
+    old = {"email": "ada@example.com", "last_name": "Old"}
+    await crm.upsert(demo, "contact", [old])
+    before = await emails(crm, demo)
+    facts = told(await imported(imports, demo, MIXED, match_on="email"))
+    assert await emails(crm, demo) != before
+    set_id = UUID(facts["change_set_id"])
+    done = await history.undo(undo_call(demo, set_id, None, dry_run=False), set_id)
+    assert done.undone == facts["created"] + facts["updated"]
+    assert await emails(crm, demo) == before == {"ada@example.com": "Old"}
 
 
 def as_jsonl(rows: list[dict[str, Any]]) -> bytes:

@@ -120,6 +120,35 @@ async def test_parquet_keeps_types(exports: Exports, demo: Caller, crm: Crm, fil
     assert str(table.column("amount")[0]) == "1234567890123456.00"
 
 
+async def test_a_segment_is_exported_with_its_custom_properties(
+    exports: Exports, demo: Caller, other: Caller, crm: Crm, files: Path
+) -> None:
+    await crm.upsert(demo, "property", [{"object": "contact", "name": "x_seats", "kind": "number"}])
+    company = (await crm.upsert(demo, "company", [{"name": "Acme"}])).rows[0].id
+    people: list[dict[str, Any]] = [
+        {"last_name": "Ada", "company_id": company, "x_seats": 2.5},
+        {"last_name": "Joan", "company_id": company, "country": "UK"},
+        {"last_name": "Grace", "x_seats": 9},
+    ]
+    await crm.upsert(demo, "contact", people)
+    employed = {"has": "company", "where": {"field": "name", "value": "Acme"}}
+    saved = await crm.upsert(demo, "segment", [{"name": "Employed", "filter": employed}])
+    segment = str(saved.rows[0].id)
+    names = ("last_name", "x_seats")
+    job = await exported(exports, demo, ExportRequest("csv", segment=segment, columns=names))
+    assert content(files, job) == b"last_name,x_seats\nAda,2.5\nJoan,\n"
+    british = {"field": "country", "value": "UK"}
+    request = ExportRequest("jsonl", segment=segment, where=british)
+    [person] = map(json.loads, content(files, await exported(exports, demo, request)).splitlines())
+    assert (person["last_name"], person["x_seats"]) == ("Joan", None)
+    whole = await exported(exports, demo, ExportRequest("parquet", object="contact"))
+    content(files, whole)
+    table = parquet.read_table(files / "demo" / "exports" / str(whole.file))
+    assert sorted(table["x_seats"].to_pylist(), key=str) == [2.5, 9.0, None]
+    with pytest.raises(NotFound, match="segment"):
+        await exports.start(other, request, key=None)
+
+
 async def test_masked_fields_are_hidden_and_sql_is_refused(
     exports: Exports, demo: Caller, crm: Crm, files: Path
 ) -> None:
@@ -139,8 +168,8 @@ async def test_masked_fields_are_hidden_and_sql_is_refused(
 @pytest.mark.parametrize(
     ("request_", "message"),
     [
-        (ExportRequest("csv"), "either sql or an object"),
-        (ExportRequest("csv", sql="SELECT 1", object="note"), "either sql or an object"),
+        (ExportRequest("csv"), "one of sql, object and segment_id"),
+        (ExportRequest("csv", sql="SELECT 1", object="note"), "one of sql, object and segment_id"),
         (ExportRequest("csv", sql="SELECT 1", columns=("a",)), "go with an object"),
         (ExportRequest("csv", object="note", columns=("nope",)), "no field"),
         (ExportRequest("csv", object="note", where={"nope": 1}), "filter"),

@@ -62,9 +62,8 @@ _FORM: dict[str, Any] = {
 }
 # An argument and not `_meta`: a model fills arguments, and no client lets it write `_meta`.
 _CONFIRM_SCHEMA: dict[str, Any] = {
-    "anyOf": [{"type": "string", "maxLength": 256}, {"type": "null"}],
-    "default": None,
-    "description": "The token that the same call was answered with; leave out at first.",
+    "type": "string",
+    "description": "Token that this call was answered with.",
 }
 
 Call = MiddlewareContext[mcp_types.CallToolRequestParams]

@@ -6,27 +6,21 @@ from typing import Annotated
 
 from pydantic import Field
 
-Limit = Annotated[int, Field(ge=1, le=200, description="Most rows to return, 1 to 200.")]
+Limit = Annotated[int, Field(ge=1, le=200, description="Most rows.")]
 Cursor = Annotated[
-    str | None,
-    Field(
-        max_length=2048, description="`next_cursor` of the previous page; leave out for the first."
-    ),
+    str | None, Field(max_length=2048, description="`next_cursor` of the page before.")
 ]
 Fields = Annotated[
     list[str] | None,
-    Field(
-        max_length=64, description="Names of the fields to return; leave out for the usual ones."
-    ),
+    Field(max_length=64, description="Fields to return; the usual ones by default."),
 ]
-DryRun = Annotated[bool, Field(description="True shows what would change and changes nothing.")]
+DryRun = Annotated[bool, Field(description="Only show what would change.")]
 IdempotencyKey = Annotated[
     str | None,
     Field(
         min_length=8,
         max_length=128,
         pattern=r"^[\x21-\x7e]+$",
-        description="Your own unique text for this change. Repeating the call with it returns the first answer "
-        "instead of changing anything again.",
+        description="Unique text of 8 or more characters: a repeat with it changes nothing.",
     ),
 ]

@@ -10,17 +10,14 @@ from pydantic_core import to_json
 
 TABLE_SCHEMA: dict[str, Any] = {
     "type": "object",
-    "description": "Envelope of a table; the rows are in the text, as JSON arrays in the order of `columns`.",
     "properties": {
         "columns": {"type": "array", "items": {"type": "string"}},
-        "row_count": {"type": "integer", "minimum": 0},
+        "row_count": {"type": "integer"},
         "truncated": {"type": "boolean"},
         "next_cursor": {"type": ["string", "null"]},
-        "note": {"type": ["string", "null"]},
     },
-    "required": ["columns", "row_count", "truncated", "next_cursor"],
 }
-"""Output schema of every tool that returns `table(...)`; `extra` facts are allowed beside these."""
+"""Output schema of every tool that returns `table(...)`: the envelope; a note and `extra` facts may stand beside."""
 
 _FENCE = "untrusted"
 

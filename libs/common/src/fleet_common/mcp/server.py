@@ -22,6 +22,7 @@ from fleet_common.health import Check
 from fleet_common.mcp.approval import ApprovalGate, Guarded, show_confirm_argument
 from fleet_common.mcp.audit_search import audit_search
 from fleet_common.mcp.caching import ToolCache, kept_for
+from fleet_common.mcp.compact import short
 from fleet_common.mcp.declared import is_confirmed, only_reads, scope_of
 from fleet_common.mcp.fixed import FixedTools
 from fleet_common.mcp.identity import caller
@@ -163,8 +164,9 @@ def _state_security(runtime: Runtime, local: Principal | None) -> RequestStateSe
 
 
 def _tool(fn: Callable[..., Any] | Tool, *, may_be_task: bool) -> Tool:
-    """Return the tool that `fn` declares; without a queue it runs inline only, and says so in lists."""
+    """Return the tool that `fn` declares, short; without a queue it runs inline only, and says so in lists."""
     tool = fn if isinstance(fn, Tool) else Tool.from_function(fn)
+    tool = short(tool)
     if may_be_task or not _may_be_task(tool):
         return tool
     return tool.model_copy(update={"task_config": TaskConfig(mode="forbidden")})

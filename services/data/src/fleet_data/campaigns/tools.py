@@ -41,8 +41,7 @@ Text = Annotated[
     str,
     Field(
         max_length=100_000,
-        description="Plain text with {{ first_name | default('there', true) }}, {{ company }}, … and "
-        "{{ unsubscribe_url }}; empty takes the template's.",
+        description="Text with {{ first_name | default('there', true) }} … {{ unsubscribe_url }}.",
     ),
 ]
 
@@ -55,22 +54,19 @@ Text = Annotated[
 )
 async def campaign_draft(  # noqa: PLR0917 - parameters of a tool are named
     name: Annotated[str, Field(min_length=1, max_length=120, description="Unique name.")],
-    segment_id: Annotated[UUID, Field(description="Segment of contacts to write to.")],
+    segment_id: Annotated[UUID, Field(description="Segment of contacts.")],
     from_name: Annotated[str, Field(min_length=1, max_length=100, description="Shown sender.")],
     subject: Annotated[str, Field(max_length=200, description="May use variables.")] = "",
     body: Text = "",
-    html: Annotated[
-        str | None, Field(max_length=100_000, description="The same as HTML; escaped values.")
-    ] = None,
+    html: Annotated[str | None, Field(max_length=100_000, description="The same as HTML.")] = None,
     template: Annotated[
         str | None,
         Field(
-            max_length=120, description="Keep the letter under this name, or take it from there."
+            max_length=120,
+            description="Name to keep the letter under; without a body, to take it from.",
         ),
     ] = None,
-    send_at: Annotated[
-        AwareDatetime | None, Field(description="Not before; leave out for at once.")
-    ] = None,
+    send_at: Annotated[AwareDatetime | None, Field(description="Not before.")] = None,
     campaign_id: Annotated[UUID | None, Field(description="Draft to change.")] = None,
     idempotency_key: IdempotencyKey = None,
     caller: Caller = Depends(get_caller),
@@ -79,7 +75,7 @@ async def campaign_draft(  # noqa: PLR0917 - parameters of a tool are named
     """Write a campaign, or change a draft: one letter to every contact of a segment. Sends nothing.
 
     Variables: first_name, last_name, title, city, country, email, company, industry, unsubscribe_url; `if` is allowed.
-    Returns how many contacts it would reach. Look at campaign_preview next.
+    Look at campaign_preview next.
     """
     draft = Draft(
         name,
@@ -102,14 +98,13 @@ async def campaign_draft(  # noqa: PLR0917 - parameters of a tool are named
 )
 async def campaign_preview(
     campaign_id: CampaignId,
-    sample: Annotated[int, Field(ge=1, le=10, description="Letters to show, 1 to 10.")] = 3,
+    sample: Annotated[int, Field(ge=1, le=10, description="Letters to show.")] = 3,
     caller: Caller = Depends(get_caller),
     campaigns: Campaigns = Depends(get_campaigns),
 ) -> ToolResult:
     """Show a campaign as some of its recipients would get it, and who would be left out and why.
 
-    `checks` counts the segment, those reached, those blocked (suppressed, no_consent, no_address) and those without a
-    value for a variable. Changes nothing.
+    `checks` counts those reached, those blocked and why, and those without a value for a variable. Changes nothing.
     """
     preview = await campaigns.preview(caller, campaign_id, sample=sample)
     rows = [[text and fence(text) for text in astuple(letter)] for letter in preview.letters]
@@ -154,7 +149,7 @@ async def campaign_send(  # noqa: PLR0917 - parameters of a tool are named
 ) -> Stats:
     """Send a campaign to everybody it reaches, each once; a person is asked first and sees how many that are.
 
-    It goes on in the background, also after a restart. Follow it with campaign_stats; campaign_control pauses it.
+    It goes on in the background: campaign_stats follows it, campaign_control pauses it.
     """
     task = running_task()  # a task that is run again must find its own campaign on its way
     call = SendCall(
@@ -196,8 +191,7 @@ async def campaign_stats(
 ) -> ToolResult:
     """Return how many mails of a campaign are queued, sent, bounced, skipped, unsubscribed or unknown.
 
-    The rows are contacts whose mail was handed over without an answer (at most 20): nobody knows whether those got
-    it, and they are never written to again by this campaign. Changes nothing.
+    The rows are contacts (at most 20) of whom nobody knows whether they got it. Changes nothing.
     """
     stats, unknown = await campaigns.stats(caller, campaign_id)
     facts = {

@@ -22,13 +22,16 @@ DESTROYS = ToolAnnotations(
 )
 
 ObjectParam = Annotated[ObjectName, Field(description="Kind of record.")]
+_ALIKE = {"type": "string", "description": "Kind, as in crm_search."}
+AlikeObject = Annotated[ObjectName, WithJsonSchema(_ALIKE)]
+"""The same, for a tool that lets crm_search list them."""
+MaybeObject = Annotated[ObjectName | None, WithJsonSchema(_ALIKE)]
 
 # The grammar in words: as nested definitions it costs many times the tokens. The models check it all the same.
 _GRAMMAR = (
     '{"field":"amount","op":"gte","value":1000} with op '
-    f"{'|'.join(get_args(Operator))} (eq if left out); times also as -30d, +2w; "
-    '{"has":"deal","where":{…}} a related record, by a field or {"link":type}; {"segment":id}; '
-    '{"all":[…]}, {"any":[…]}, {"not":{…}} of such.'
+    f"{'|'.join(get_args(Operator))}; times also as -30d, +2w; "
+    '{"has":"deal","where":{…}}: a related record; {"segment":id}; {"all":[…]}, {"any":[…]}, {"not":{…}} of such.'
 )
 
 

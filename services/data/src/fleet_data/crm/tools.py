@@ -53,7 +53,7 @@ async def crm_search(  # noqa: PLR0917 - parameters of a tool are named
         str | None,
         Field(
             max_length=64,
-            description="Field, `-field` for descending, or `relevance`; newest first by default.",
+            description="Field, `-field` descending, or `relevance`; newest first by default.",
         ),
     ] = None,
     limit: Limit = 50,
@@ -62,11 +62,7 @@ async def crm_search(  # noqa: PLR0917 - parameters of a tool are named
     caller: Caller = Depends(get_caller),
     crm: Crm = Depends(get_crm),
 ) -> ToolResult:
-    """Find contacts, companies, deals, leads, activities, notes or tasks by words and conditions.
-
-    Returns one page of rows; pass `next_cursor` as `cursor` with the same arguments for the next. The fields of
-    each object are in the resource crm://schema/{object}. Changes nothing.
-    """
+    """Find records by words and conditions, a page at a time; crm_describe has the fields. Changes nothing."""
     page = await crm.search(
         caller,
         object,
@@ -103,18 +99,18 @@ class Described:
 )
 async def crm_describe(
     object: Annotated[  # noqa: A002 - the name callers know
-        ObjectName | None, Field(description="Kind of record; all of them if left out.")
+        ObjectName | None, Field(description="Kind of record; all by default.")
     ] = None,
     detail: Annotated[
         Detail,
-        Field(description="names: of the objects; fields: and their names; full: everything."),
+        Field(description="names of objects; fields: theirs, too; full: types and choices."),
     ] = "fields",
     caller: Caller = Depends(get_caller),
     crm: Crm = Depends(get_crm),
 ) -> Described:
-    """Say which objects the CRM has and which fields, custom ones included, with types, choices and deal stages.
+    """Say which objects and fields, custom ones included, the CRM has; deal stages, too. Changes nothing.
 
-    Ask for `full` of one object before writing to it. Changes nothing.
+    Ask for `full` of an object before writing to it.
     """
     names = [object] if object else list(OBJECTS)
     return Described([await crm.describe(caller, name, detail=detail) for name in names])
@@ -129,16 +125,13 @@ async def crm_describe(
 )
 async def crm_get(  # noqa: PLR0917 - parameters of a tool are named
     object: ObjectParam,  # noqa: A002 - the name callers know
-    ids: Annotated[list[UUID], Field(min_length=1, max_length=100, description="1 to 100 ids.")],
+    ids: Annotated[list[UUID], Field(min_length=1, max_length=100, description="Ids.")],
     fields: Fields = None,
     grant: Grant = CurrentGrant(),
     caller: Caller = Depends(get_caller),
     crm: Crm = Depends(get_crm),
 ) -> ToolResult:
-    """Return whole records by id, all fields unless told otherwise.
-
-    Ids that do not exist, or that this caller may not see, are listed in `missing_ids`. Changes nothing.
-    """
+    """Return records by id, all fields by default; `missing_ids` are not there for this caller. Changes nothing."""
     most = grant.rows(len(ids))
     if most < len(ids):
         raise InvalidInput(f"ids: your roles read at most {most} records at once")
@@ -164,21 +157,19 @@ async def crm_upsert(  # noqa: PLR0917 - parameters of a tool are named
         Field(
             min_length=1,
             max_length=500,
-            description="1 to 500 records with the fields to set; other fields stay as they are.",
+            description="Fields to set; others stay as they are, null empties.",
         ),
     ],
     match_on: Annotated[
         str,
         Field(
             max_length=64,
-            description="Field that finds an existing record: id, email (contact, lead), domain (company).",
+            description="What finds a record: id, email (contact, lead), domain (company), name (segment).",
         ),
     ] = "id",
     if_version: Annotated[
         int | None,
-        Field(
-            ge=1, description="Update only at this version; a record may carry its own `version`."
-        ),
+        Field(ge=1, description="Only at this version; a record may have its own `version`."),
     ] = None,
     dry_run: DryRun = False,
     idempotency_key: IdempotencyKey = None,
@@ -186,10 +177,10 @@ async def crm_upsert(  # noqa: PLR0917 - parameters of a tool are named
     caller: Caller = Depends(get_caller),
     crm: Crm = Depends(get_crm),
 ) -> ToolResult:
-    """Create records, or update those that `id` or the `match_on` field finds; null empties a field.
+    """Create records, or update those that `match_on` finds.
 
-    Each row gets its own outcome: created, updated, unchanged or error. Rows without an error are kept even when
-    others fail. Use `dry_run` to see the differences first, and an `idempotency_key` so that a retry changes nothing.
+    Each row has its outcome: created, updated, unchanged or error; rows without an error are kept. `dry_run` shows the
+    differences.
     """
     _may_define(object, grant)
     result = await crm.upsert(

@@ -15,7 +15,7 @@ from fleet_common.mcp import TABLE_SCHEMA, CurrentGrant, fence, table, touches
 from fleet_common.mcp.params import Cursor, DryRun, IdempotencyKey, Limit
 from fleet_common.policy import Grant
 from fleet_data.claims import Caller
-from fleet_data.crm.annotations import DESTROYS, READS, ObjectParam, not_theirs
+from fleet_data.crm.annotations import DESTROYS, READS, AlikeObject, not_theirs
 from fleet_data.crm.objects import OBJECTS
 from fleet_data.deps import Deps, get_caller, get_history
 from fleet_data.history.models import Undone
@@ -24,9 +24,7 @@ from fleet_data.history.service import History, undo_call
 _FEW = 20  # records that are undone without asking: no more than one looks over at a glance
 _CHARS = 500
 
-ChangeSetId = Annotated[
-    UUID, Field(description="`change_set_id` as a change or crm_history gave it.")
-]
+ChangeSetId = Annotated[UUID, Field(description="From a change or crm_history.")]
 
 
 @tool(
@@ -37,7 +35,7 @@ ChangeSetId = Annotated[
     tags={"crm"},
 )
 async def crm_history(  # noqa: PLR0917 - parameters of a tool are named
-    object: ObjectParam,  # noqa: A002 - the name callers know
+    object: AlikeObject,  # noqa: A002 - the name callers know
     id: Annotated[UUID, Field(description="Id of the record; it may be deleted.")],  # noqa: A002 - as above
     limit: Limit = 50,
     cursor: Cursor = None,
@@ -45,10 +43,7 @@ async def crm_history(  # noqa: PLR0917 - parameters of a tool are named
     caller: Caller = Depends(get_caller),
     history: History = Depends(get_history),
 ) -> ToolResult:
-    """Return who changed a record, when, with which tool, and each field before and after, newest first.
-
-    `changes` is {field: [before, after]}. Changes nothing.
-    """
+    """Return who changed a record, when and with which tool, newest first; changes are {field: [before, after]}."""
     page = await history.of_record(caller, object, id, limit=grant.rows(limit), cursor=cursor)
     rows = [[*row[:-1], _fenced(object, row[-1])] for row in page.rows]
     more = page.next_cursor is not None
@@ -86,8 +81,7 @@ async def crm_undo(  # noqa: PLR0917 - parameters of a tool are named
 ) -> Undone:
     """Put every record of a change set back to what it was before that change, all of them or none.
 
-    Refused when a record was changed since; the records are named. More than 20 records need a person's approval. The
-    undoing is a change set of its own and can be undone.
+    Refused, naming the records, when one was changed since. A person is asked for more than 20.
     """
     call = undo_call(caller, change_set_id, idempotency_key, dry_run=dry_run)
     return await history.undo(call, change_set_id, but=not_theirs(grant))

@@ -71,8 +71,7 @@ async def mail_send(  # noqa: PLR0917 - parameters of a tool are named
 ) -> Mailed:
     """Write one mail to one contact: a draft in the connected mailbox unless `draft` is false.
 
-    What is sent is logged as an activity of the contact. With an `idempotency_key` a repeated call goes on where the
-    first one stopped and never sends twice; `unknown` means that nobody can tell whether it left: do not repeat it.
+    With an `idempotency_key` a repeat never sends twice. `unknown`: nobody can tell whether it left, do not repeat it.
     """
     call = MailCall(caller, contact_id, subject, text, draft, idempotency_key)
     planned = int(plan.object_version) if plan and plan.object_version else None

@@ -34,9 +34,9 @@ async def crm_pipeline_report(  # noqa: PLR0917 - parameters of a tool are named
     group_by: Annotated[GroupBy, Field(description="What a row stands for.")] = "stage",
     pipeline: Annotated[str, Field(max_length=64, description="Key of the pipeline.")] = "sales",
     since: Annotated[
-        date | None, Field(description="First day that counts, by closing, else by creation.")
+        date | None, Field(description="First day, of closing or else creation.")
     ] = None,
-    until: Annotated[date | None, Field(description="Day after the last one that counts.")] = None,
+    until: Annotated[date | None, Field(description="Day after the last.")] = None,
     grant: Grant = CurrentGrant(),
     caller: Caller = Depends(get_caller),
     service: Pipeline = Depends(get_pipeline),
@@ -54,7 +54,7 @@ async def crm_pipeline_report(  # noqa: PLR0917 - parameters of a tool are named
 async def crm_deal_move(  # noqa: PLR0917 - parameters of a tool are named
     deal_id: Annotated[UUID, Field(description="Id of the deal.")],
     stage: Annotated[
-        str, Field(max_length=64, description="Key of the stage; see crm://schema/deal.")
+        str, Field(max_length=64, description="Key of the stage; crm_describe lists them.")
     ],
     reason: Annotated[
         str | None,
@@ -93,8 +93,7 @@ async def lead_convert(  # noqa: PLR0917 - parameters of a tool are named
 ) -> Converted:
     """Turn a lead into a contact, its company and a deal, all of it or nothing.
 
-    A contact with the same mail address and a company with the same domain or name are used; `created` says what is
-    new. Activities, notes and tasks of the lead become the contact's too.
+    An existing contact (by mail address) and company (by domain or name) are used; `created` says what is new.
     """
     conversion = Conversion(lead_id, create_deal, deal_name, amount)
     return await service.convert(caller, conversion, key=idempotency_key, dry_run=dry_run)

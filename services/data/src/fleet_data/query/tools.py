@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from fastmcp.dependencies import Depends
 from fastmcp.tools import ToolResult, tool
 from mcp_types import ToolAnnotations
-from pydantic import Field
+from pydantic import Field, WithJsonSchema
 
 from fleet_common.errors import PermissionDenied
 from fleet_common.mcp import TABLE_SCHEMA, CurrentGrant, table, touches
@@ -39,7 +39,9 @@ Sql = Annotated[
     str, Field(min_length=1, max_length=20_000, description="One SELECT, WITH, VALUES or TABLE.")
 ]
 Params = Annotated[
-    list[Param], Field(max_length=100, description="Values for $1, $2, …; dates as ISO text.")
+    list[Param],
+    Field(max_length=100),
+    WithJsonSchema({"type": "array", "items": {}, "description": "Values for $1, $2, …"}),
 ]
 DatabaseParam = Annotated[
     str, Field(max_length=63, description="`crm`, or another that db_schema lists.")
@@ -56,19 +58,19 @@ DatabaseParam = Annotated[
 async def db_query(  # noqa: PLR0917 - parameters of a tool are named
     sql: Sql,
     params: Params = [],  # noqa: B006 - never changed; a default that shows in the schema
-    max_rows: Annotated[int, Field(ge=1, le=1000, description="Most rows to return.")] = 100,
+    max_rows: Annotated[int, Field(ge=1, le=1000, description="Most rows.")] = 100,
     format: Annotated[  # noqa: A002 - the name callers know
-        Literal["rows", "csv"], Field(description="rows: JSON arrays; csv: text with a header.")
+        Literal["rows", "csv"], Field(description="rows: JSON; csv: text.")
     ] = "rows",
     database: DatabaseParam = OWN,
     grant: Grant = CurrentGrant(),
     caller: Caller = Depends(get_caller),
     databases: Databases = Depends(get_databases),
 ) -> ToolResult:
-    """Answer a question with one read-only PostgreSQL statement: joins, aggregates, windows; changes nothing.
+    """Answer a question with one read-only PostgreSQL statement: joins, aggregates, windows. Changes nothing.
 
-    The CRM's views: crm.companies, contacts, leads, deals, deal_stage_history, stages, activities, notes, tasks, users.
-    Cut at max_rows and 256 kB (`truncated`): filter and aggregate in SQL.
+    The CRM's views: companies, contacts, leads, deals, deal_stage_history, stages, activities, notes, tasks, users.
+    Cut at max_rows and 256 kB: filter and aggregate in SQL.
     """
     queries = await _allowed(databases, database, grant, caller)
     answer = await queries.run(caller, sql, params, max_rows=grant.rows(max_rows))
@@ -85,20 +87,17 @@ async def db_query(  # noqa: PLR0917 - parameters of a tool are named
 async def db_schema(  # noqa: PLR0917 - as in db_query
     pattern: Annotated[
         str | None,
-        Field(max_length=128, description="Name or schema.name; * for any text. All without it."),
+        Field(max_length=128, description="Name or schema.name; * is any text."),
     ] = None,
     detail: Annotated[
-        Detail, Field(description="columns: with types; full: comments, keys and indexes, too.")
+        Detail, Field(description="columns: with types; full: keys and comments.")
     ] = "names",
     database: DatabaseParam = OWN,
     grant: Grant = CurrentGrant(),
     caller: Caller = Depends(get_caller),
     databases: Databases = Depends(get_databases),
 ) -> ToolResult:
-    """List the tables and views that SQL may read, before writing any: names first, then the columns of a few.
-
-    Also lists the databases, and the protections that the chosen one lacks.
-    """
+    """List the tables and views that SQL may read, and the databases: names first, then the columns of a few."""
     queries = await databases.get(database, grant)
     answer = await queries.relations(caller, pattern, detail)
     facts = {"databases": databases.names(grant)}
@@ -124,10 +123,7 @@ async def db_explain(  # noqa: PLR0917 - as in db_query
     caller: Caller = Depends(get_caller),
     databases: Databases = Depends(get_databases),
 ) -> dict[str, Any]:
-    """Show how PostgreSQL would run a statement, without running it: use it when db_query is slow or timed out.
-
-    Returns the steps with estimates of rows and cost, and hints.
-    """
+    """Show how PostgreSQL would run a statement, with hints, for when db_query is slow. Runs nothing."""
     queries = await _allowed(databases, database, grant, caller)
     plan = await queries.explain(caller, sql, params)
     return {"rows": plan.rows, "cost": plan.cost, "hints": plan.hints, "steps": plan.steps}

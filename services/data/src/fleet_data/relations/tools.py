@@ -14,7 +14,7 @@ from fleet_common.mcp import TABLE_SCHEMA, CurrentGrant, table, touches
 from fleet_common.mcp.params import DryRun, IdempotencyKey, Limit
 from fleet_common.policy import Grant
 from fleet_data.claims import Caller
-from fleet_data.crm.annotations import DESTROYS, READS, WRITES, ObjectParam
+from fleet_data.crm.annotations import DESTROYS, READS, WRITES, AlikeObject
 from fleet_data.deps import Deps, get_caller, get_relations
 from fleet_data.relations.models import Link, Linked, MergeableName, Merged, Merging
 from fleet_data.relations.service import Relations
@@ -24,12 +24,12 @@ _COLUMNS = ("id", "other_id", "label", "other_label", "likeness", "shared")
 
 @tool(title="Link two records", meta=touches("private"), annotations=WRITES, tags={"crm"})
 async def crm_link(  # noqa: PLR0917 - parameters of a tool are named
-    from_object: ObjectParam,
+    from_object: AlikeObject,
     from_id: Annotated[UUID, Field(description="Id of the one.")],
     type: Annotated[  # noqa: A002 - the name callers know
         str, Field(max_length=40, description="What it is to the other, such as decision_maker.")
     ],
-    to_object: ObjectParam,
+    to_object: AlikeObject,
     to_id: Annotated[UUID, Field(description="Id of the other.")],
     remove: Annotated[bool, Field(description="Remove the link instead.")] = False,
     dry_run: DryRun = False,
@@ -37,10 +37,7 @@ async def crm_link(  # noqa: PLR0917 - parameters of a tool are named
     caller: Caller = Depends(get_caller),
     relations: Relations = Depends(get_relations),
 ) -> Linked:
-    """Connect two records of any kind by a typed link, or remove it; a link that is there stays as it is.
-
-    Links are found with crm_search on the object `link`.
-    """
+    """Connect two records by a typed link, or remove it; crm_search finds links as the object `link`."""
     link = Link(from_object, from_id, type, to_object, to_id)
     return await relations.link(caller, link, remove=remove, key=idempotency_key, dry_run=dry_run)
 
@@ -59,9 +56,9 @@ async def crm_find_duplicates(
     caller: Caller = Depends(get_caller),
     relations: Relations = Depends(get_relations),
 ) -> ToolResult:
-    """Return pairs of records that may be the same: they share a phone, site, or name and company, and are named alike.
+    """Return pairs of records that may be the same, by phone, site, or name and company; then use crm_merge.
 
-    `likeness` of the names is 0 to 1. Look at both with crm_get, then use crm_merge. Changes nothing.
+    `likeness` of the names is 0 to 1. Changes nothing.
     """
     pairs = await relations.duplicates(caller, object, limit=grant.rows(limit))
     rows = [[*each.ids, *each.labels, each.likeness, list(each.shared)] for each in pairs]
@@ -101,7 +98,7 @@ async def crm_merge(  # noqa: PLR0917 - parameters of a tool are named
 ) -> Merged:
     """Merge duplicates: the winner keeps its values, gets what it lacks, and all that points at the losers.
 
-    The losers are deleted. `dry_run` shows which value comes from whom. A person is asked first; crm_undo undoes it.
+    The losers are deleted. A person is asked first; crm_undo undoes it.
     """
     merging = Merging(object, winner, losers)
     return await relations.merge(caller, merging, key=idempotency_key, dry_run=dry_run)

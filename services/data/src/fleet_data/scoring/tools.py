@@ -9,7 +9,7 @@ from fastmcp import Context
 from fastmcp.dependencies import CurrentContext, Depends
 from fastmcp.tools import ToolResult, tool
 from mcp_types import ToolAnnotations
-from pydantic import Field, WithJsonSchema
+from pydantic import Field
 
 from fleet_common.errors import InvalidInput, PermissionDenied
 from fleet_common.mcp import TABLE_SCHEMA, CurrentGrant, table, touches
@@ -17,7 +17,7 @@ from fleet_common.mcp.params import Limit
 from fleet_common.policy import Grant
 from fleet_common.tasks import running_task
 from fleet_data.claims import Caller
-from fleet_data.crm.filters import Filter
+from fleet_data.crm.annotations import AlikeFilter
 from fleet_data.deps import get_caller, get_scoring
 from fleet_data.scoring.models import HORIZON_DAYS, Metrics
 from fleet_data.scoring.service import Compared, Scored, Scoring
@@ -37,17 +37,9 @@ _WRITE = "data:write"
 )
 async def lead_score(  # noqa: PLR0917 - parameters of a tool are named
     ids: Annotated[
-        list[UUID] | None, Field(min_length=1, max_length=200, description="Up to 200 leads.")
+        list[UUID] | None, Field(min_length=1, max_length=200, description="Leads; or filter.")
     ] = None,
-    filter: Annotated[  # noqa: A002 - the name callers know
-        Filter | None,
-        WithJsonSchema(
-            {
-                "type": ["object", "null"],
-                "description": "Or the newest leads that meet this; as in crm_search.",
-            }
-        ),
-    ] = None,
+    filter: AlikeFilter = None,  # noqa: A002 - the name callers know
     explain: Annotated[bool, Field(description="Say why.")] = True,
     top_reasons: Annotated[int, Field(ge=1, le=16, description="Reasons per lead.")] = 5,
     write: Annotated[bool, Field(description="Also set `score` of the leads.")] = False,
@@ -58,8 +50,7 @@ async def lead_score(  # noqa: PLR0917 - parameters of a tool are named
 ) -> ToolResult:
     """Say how likely leads are to convert within 90 days, the likeliest first, and why.
 
-    `score` is the probability in percent. Reasons are in words with what each adds to the logit: `base`, the reasons
-    and `other` add up to `logit`. Changes nothing unless `write`.
+    `base`, the reasons and `other` add up to the `logit` of the probability. Changes nothing unless `write`.
     """
     if write and _WRITE not in grant.scopes:
         raise PermissionDenied(f"write needs the scope {_WRITE}")
@@ -87,8 +78,8 @@ async def lead_model(
     action: Annotated[
         Literal["info", "train", "evaluate"],
         Field(
-            description="info: versions and their quality; evaluate: what training would give, beside the models "
-            "there are; train: learn from all known outcomes and use that model from now on."
+            description="info: versions and quality; evaluate: what training would give; train: learn from all "
+            "outcomes and use that."
         ),
     ] = "info",
     ctx: Context = CurrentContext(),
@@ -97,8 +88,7 @@ async def lead_model(
 ) -> ToolResult:
     """Look at, judge or train the model behind lead_score; training may take minutes.
 
-    Models are judged on the newest fifth of the outcomes: AUC (0.5 is guessing), Brier score (lower is better), lift
-    of the best tenth, and calibration as [leads, mean probability, share that converted].
+    Models are judged on the newest fifth of the outcomes; calibration is [leads, mean probability, share converted].
     """
     if action == "info":
         return await _info(caller, scoring)

@@ -14,7 +14,7 @@ from fleet_common.mcp import TABLE_SCHEMA, CurrentGrant, table, touches
 from fleet_common.mcp.params import DryRun, IdempotencyKey
 from fleet_common.policy import Grant
 from fleet_data.claims import Caller
-from fleet_data.crm.annotations import READS, WRITES, AlikeFilter, ObjectParam
+from fleet_data.crm.annotations import READS, WRITES, AlikeFilter, AlikeObject
 from fleet_data.crm.filters import InSegment
 from fleet_data.crm.showing import fenced
 from fleet_data.deps import get_caller, get_segments
@@ -32,7 +32,7 @@ _CHARS = 500  # of a free text in the sample
     tags={"segment"},
 )
 async def segment_preview(  # noqa: PLR0917 - parameters of a tool are named
-    object: ObjectParam = "contact",  # noqa: A002 - the name callers know
+    object: AlikeObject = "contact",  # noqa: A002 - the name callers know
     filter: AlikeFilter = None,  # noqa: A002 - as above
     segment_id: Annotated[UUID | None, Field(description="Or a segment that there is.")] = None,
     sample: Annotated[int, Field(ge=0, le=20, description="Records to show.")] = 5,
@@ -40,9 +40,9 @@ async def segment_preview(  # noqa: PLR0917 - parameters of a tool are named
     caller: Caller = Depends(get_caller),
     segments: Segments = Depends(get_segments),
 ) -> ToolResult:
-    """Count whom a filter or segment finds and show some, before a segment is saved with crm_upsert. Changes nothing.
+    """Count whom a filter or segment finds, how many of them marketing may mail, and why not the others.
 
-    Returns `size`, `mailable`, and why marketing may not reach the others: no_address, suppressed, no_consent.
+    Then save the segment with crm_upsert. Changes nothing.
     """
     if (filter is None) == (segment_id is None):
         raise InvalidInput("give either filter or segment_id")
@@ -63,7 +63,7 @@ async def segment_preview(  # noqa: PLR0917 - parameters of a tool are named
 async def segment_members(  # noqa: PLR0917 - parameters of a tool are named
     segment_id: Annotated[UUID, Field(description="Static segment.")],
     ids: Annotated[
-        list[UUID] | None, Field(min_length=1, max_length=500, description="Records, up to 500.")
+        list[UUID] | None, Field(min_length=1, max_length=500, description="Records.")
     ] = None,
     filter: AlikeFilter = None,  # noqa: A002 - the name callers know
     remove: Annotated[bool, Field(description="Take them out instead.")] = False,
@@ -72,10 +72,7 @@ async def segment_members(  # noqa: PLR0917 - parameters of a tool are named
     caller: Caller = Depends(get_caller),
     segments: Segments = Depends(get_segments),
 ) -> Membership:
-    """Put records into a static segment, by id or all that a filter finds now, or take them out.
-
-    Make the segment with crm_upsert (kind static); list it with crm_search and the filter {"segment":id}.
-    """
+    """Put records into a static segment, or take them out: by id, or all that a filter finds now."""
     members = Members(segment_id, ids, filter, remove)
     return await segments.change(caller, members, key=idempotency_key, dry_run=dry_run)
 

@@ -26,10 +26,11 @@ class ExportRequest:
     """What is to be written to a file, as the row of its job keeps it.
 
     Attributes:
-        sql: one read-only statement; None exports an object.
-        object: name of the object; None exports `sql`.
-        where: a filter on the object, as JSON.
-        columns: fields of the object; None for all.
+        sql: one read-only statement.
+        object: name of an object, all of whose records are exported.
+        segment: id of a segment whose records are exported.
+        where: a filter on the records, as JSON.
+        columns: fields of the records; None for all, custom properties included.
         masks: what the caller may not see, as of when the job was made.
         max_rows: an export of more rows fails.
     """
@@ -38,6 +39,7 @@ class ExportRequest:
     compress: Compression = "none"
     sql: str | None = None
     object: str | None = None
+    segment: str | None = None
     where: Any = None
     columns: tuple[str, ...] | None = None
     masks: tuple[str, ...] = ()
@@ -72,7 +74,8 @@ class ExportRequest:
     @property
     def file_name(self) -> str:
         """Return what a browser calls the file, without the date."""
-        return f"{self.object or 'query'}{self.suffix}"
+        name = self.object or ("segment" if self.segment else "query")
+        return f"{name}{self.suffix}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,8 @@ from datetime import timedelta
 from typing import get_args
 
 from fleet_common.metrics import Metrics
+from fleet_data.crm.repository import CrmRepository
+from fleet_data.crm.values import parse_value
 from fleet_data.jobs.depth import JobDepth
 from fleet_data.pool import Database
 from fleet_data.settings import Settings
@@ -40,7 +42,8 @@ async def open_transfers(
         link=_LINK,
     )
     desk = Desk(Jobs(database, "export"), "exports", folder, links, bounds)
-    exports = Exports(desk, Copier(database))
+    known = CrmRepository(database, parse=parse_value)
+    exports = Exports(desk, Copier(database), known)
 
     uploads = Uploads(
         database, folder, links, most_bytes=settings.import_mb * 2**20, life=bounds.life

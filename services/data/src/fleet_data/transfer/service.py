@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from fleet_data.claims import Caller
+from fleet_data.crm.questions import Known
 from fleet_data.transfer.copying import Copier
 from fleet_data.transfer.desk import Desk
 from fleet_data.transfer.models import ExportRequest, Finished, Job, Progress
@@ -16,9 +17,10 @@ from fleet_data.transfer.sources import source_of, unique
 class Exports:
     """Exports of every tenant; what becomes of their jobs is the desk's business."""
 
-    def __init__(self, desk: Desk, copier: Copier) -> None:
+    def __init__(self, desk: Desk, copier: Copier, known: Known) -> None:
         self.desk = desk
         self._copier = copier
+        self._known = known
 
     @property
     def jobs(self) -> Jobs:
@@ -42,7 +44,8 @@ class Exports:
             masks=tuple(sorted(caller.masks)),
             max_rows=min(request.max_rows, self.desk.bounds.rows),
         )
-        columns = await self._copier.columns(caller, source_of(caller, request))
+        source = await source_of(self._known, caller, request)
+        columns = await self._copier.columns(caller, source)
         if request.format != "csv":
             unique(columns)
         return await self.desk.take(caller, request.to_json(), key=key)
@@ -51,7 +54,7 @@ class Exports:
         """Write the file of a job; whatever earlier attempts left goes first."""
         request = ExportRequest.of_json(job.request)
         caller = Caller(job.tenant, job.subject, frozenset(request.masks))
-        source = source_of(caller, request)
+        source = await source_of(self._known, caller, request)
         columns = await self._copier.columns(caller, source)
         folder = self.desk.folder
         await self.remove(job.tenant, job.id)

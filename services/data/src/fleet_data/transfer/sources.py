@@ -1,19 +1,20 @@
-"""What an export copies: the one statement behind a caller's SQL, or behind an object and a filter."""
+"""What an export copies: the one statement behind a caller's SQL, or behind records and a filter."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
+from uuid import UUID
 
 from pydantic import TypeAdapter, ValidationError
 
-from fleet_common.errors import InvalidInput, PermissionDenied
+from fleet_common.errors import InvalidInput, NotFound, PermissionDenied
 from fleet_data.claims import Caller
-from fleet_data.crm.filters import Filter
-from fleet_data.crm.models import FieldDef, Order, Search
-from fleet_data.crm.objects import OBJECTS
-from fleet_data.crm.repository.sql import search_sql
+from fleet_data.crm.filters import All, Filter, InSegment
+from fleet_data.crm.models import CUSTOM, FieldDef, Order, Search
+from fleet_data.crm.questions import Known, understood
+from fleet_data.crm.repository.sql import search_sql, sql_type
 from fleet_data.crm.values import parse_value
 from fleet_data.query.models import Query
 from fleet_data.query.service import one_statement
@@ -40,18 +41,19 @@ class Source:
     two_decimals: frozenset[str] = field(default=frozenset())
 
 
-def source_of(caller: Caller, request: ExportRequest) -> Source:
-    """Return what `request` copies.
+async def source_of(known: Known, caller: Caller, request: ExportRequest) -> Source:
+    """Return what `request` copies; `known` is what the tenant has of its own.
 
     Raises:
-        InvalidInput: a name or value is wrong, or neither SQL nor an object is named, or both are.
-        PermissionDenied: the caller has masks, and SQL would show what they hide.
+        InvalidInput: a name or value is wrong, or not exactly one of SQL, object and segment is named.
+        NotFound: there is no such segment.
+        PermissionDenied: the caller has masks, and SQL or the filter would show what they hide.
     """
-    if (request.sql is None) == (request.object is None):
-        raise InvalidInput("name either sql or an object to export")
+    if sum(each is not None for each in (request.sql, request.object, request.segment)) != 1:
+        raise InvalidInput("name one of sql, object and segment_id to export")
     if request.sql is not None:
         return _of_sql(caller, request)
-    return _of_object(caller, request)
+    return await _of_records(known, caller, request)
 
 
 def _of_sql(caller: Caller, request: ExportRequest) -> Source:
@@ -64,25 +66,40 @@ def _of_sql(caller: Caller, request: ExportRequest) -> Source:
     return Source(Query(one_statement(request.sql or ""), (), request.max_rows, ROW_BYTES))
 
 
-def _of_object(caller: Caller, request: ExportRequest) -> Source:
-    of = OBJECTS[request.object or ""].masking(caller.masks)
+async def _of_records(known: Known, caller: Caller, request: ExportRequest) -> Source:
+    name, where = request.object or "", _filter(request.where)
+    if request.segment is not None:
+        id_ = UUID(request.segment)
+        segment = await known.segment(caller, id_)
+        if segment is None:
+            raise NotFound("segment", id_)
+        members = InSegment(segment=id_)
+        name, where = segment.object, All(all=[members, where]) if where else members
+    asked = await understood(known, caller, name, where, [CUSTOM])
+    of = asked.of
     fields = [of.field(n) for n in dict.fromkeys(request.columns or of.fields)]
     search = Search(
         of=of,
         fields=tuple(f for f in fields if not f.masked),
         order=Order(of.fields["id"]),
         limit=request.max_rows,
-        where=_filter(request.where),
+        where=asked.where,
+        related=asked.objects,
     )
     sql, args = search_sql(search, parse_value)
     shown = ", ".join(map(_shown, fields))
     query = Query(f"SELECT {shown} FROM ({sql}) r", args, request.max_rows, ROW_BYTES)  # noqa: S608 - names of the registry
-    exact = frozenset(f.name for f in fields if f.kind == "number" and not f.masked)
+    exact = frozenset(
+        f.name for f in fields if f.kind == "number" and not f.masked and not f.custom
+    )
     return Source(query, exact)
 
 
 def _shown(of: FieldDef) -> str:
-    return f"'{MASK}' AS {of.name}" if of.masked else of.name
+    if of.masked:
+        return f"'{MASK}' AS {of.name}"
+    # A file has columns of one type, not JSON.
+    return f"({of.name} #>> '{{}}')::{sql_type(of)} AS {of.name}" if of.custom else of.name
 
 
 def _filter(stored: Any) -> Filter | None:

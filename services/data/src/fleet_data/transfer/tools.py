@@ -18,8 +18,7 @@ from fleet_common.mcp.params import DryRun, IdempotencyKey
 from fleet_common.policy import Grant
 from fleet_common.tasks import running_task
 from fleet_data.claims import Caller
-from fleet_data.crm.annotations import AlikeFilter
-from fleet_data.crm.models import ObjectName
+from fleet_data.crm.annotations import AlikeFilter, AlikeObject, MaybeObject
 from fleet_data.deps import get_caller, get_exports, get_imports
 from fleet_data.transfer.desk import Desk
 from fleet_data.transfer.imports import Imports
@@ -51,12 +50,14 @@ _MOST_ROWS = 10**9
 async def export_data(  # noqa: PLR0917 - parameters of a tool are named
     format: Annotated[Format, Field(description="Format of the file.")] = "csv",  # noqa: A002 - as below
     sql: Annotated[
-        str | None, Field(max_length=20_000, description="As in db_query. Or name an object.")
+        str | None,
+        Field(max_length=20_000, description="As in db_query; or object; or segment_id."),
     ] = None,
-    object: Annotated[ObjectName | None, Field(description="Kind of record.")] = None,  # noqa: A002 - the name callers know
+    object: MaybeObject = None,  # noqa: A002 - the name callers know
+    segment_id: Annotated[UUID | None, Field(description="Segment of records.")] = None,
     filter: AlikeFilter = None,  # noqa: A002 - as above
     columns: Annotated[
-        list[str] | None, Field(max_length=100, description="Fields of the object; all by default.")
+        list[str] | None, Field(max_length=100, description="Fields; all by default.")
     ] = None,
     compress: Annotated[Compression, Field(description="Packing of the file.")] = "none",
     idempotency_key: IdempotencyKey = None,
@@ -65,15 +66,16 @@ async def export_data(  # noqa: PLR0917 - parameters of a tool are named
     exports: Exports = Depends(get_exports),
     ctx: Context = CurrentContext(),
 ) -> ToolResult:
-    """Write all rows of a query, or all records of an object, to a file, however many there are.
+    """Write all rows of a query, or all records of an object or segment, to a file.
 
-    Returns a link that works for an hour; give it to the user. When `state` is not `done` yet, ask export_status.
+    Returns a link for the user that works for an hour. Until `state` is `done`, ask export_status.
     """
     request = ExportRequest(
         format=format,
         compress=compress,
         sql=sql,
         object=object,
+        segment=None if segment_id is None else str(segment_id),
         where=None if filter is None else filter.model_dump(mode="json", by_alias=True),
         columns=None if columns is None else tuple(columns),
         max_rows=grant.rows(_MOST_ROWS),
@@ -118,7 +120,7 @@ async def export_status(
     task=True,
 )
 async def import_data(  # noqa: PLR0917 - parameters of a tool are named
-    object: Annotated[ObjectName, Field(description="Kind of record.")],  # noqa: A002 - the name callers know
+    object: AlikeObject,  # noqa: A002 - the name callers know
     format: Annotated[Format, Field(description="Format of the file.")] = "csv",  # noqa: A002 - as above
     content: Annotated[
         str | None, Field(max_length=1_000_000, description="The file itself, csv or jsonl.")
@@ -126,7 +128,7 @@ async def import_data(  # noqa: PLR0917 - parameters of a tool are named
     upload_id: Annotated[UUID | None, Field(description="File that was uploaded.")] = None,
     mapping: Annotated[
         dict[str, str] | None,
-        Field(max_length=200, description="Name in the file: field. The same names by default."),
+        Field(max_length=200, description="Name in the file: field; the same by default."),
     ] = None,
     match_on: Annotated[
         str, Field(max_length=64, description="As in crm_upsert: id, email or domain.")
@@ -137,11 +139,10 @@ async def import_data(  # noqa: PLR0917 - parameters of a tool are named
     imports: Imports = Depends(get_imports),
     ctx: Context = CurrentContext(),
 ) -> ToolResult:
-    """Create and update records from a CSV, JSONL or Parquet file; crm_undo takes it back by `change_set_id`.
+    """Create and update records from a file; crm_undo takes it back.
 
     Without `content` and `upload_id` it returns a link: PUT the file there, then call again with its `upload_id`.
-    Counts what happened; lines that were refused are in `rejects` and, all of them, behind `url`. An empty value
-    empties the field.
+    Refused lines are in `rejects`, all of them behind `url`. An empty value empties the field.
     """
     if content is not None and upload_id is not None:
         raise InvalidInput("name either content or upload_id")

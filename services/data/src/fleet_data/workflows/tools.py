@@ -52,9 +52,9 @@ async def campaign_workflow_save(  # noqa: PLR0917 - parameters of a tool are na
     caller: Caller = Depends(get_caller),
     workflows: Workflows = Depends(get_workflows),
 ) -> SavedWorkflow:
-    """Write a workflow that is off: what to do, step by step, with contacts to whom something happens.
+    """Write a workflow, off: what to do, step by step, with contacts to whom something happens.
 
-    Mails take a template that campaign_draft kept. Try it with campaign_workflow_test before it is turned on.
+    Mails take a template that campaign_draft kept. Try it with campaign_workflow_test.
     """
     return await workflows.save(caller, name, definition, replaces=workflow_id, key=idempotency_key)
 

@@ -1,0 +1,86 @@
+"""Lists say what a model needs, and a call means what it meant."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import pytest
+from fastmcp import Client, FastMCP
+from fastmcp.exceptions import ToolError
+from fastmcp.tools import Tool
+from pydantic import BaseModel, Field
+
+from fleet_common.mcp.compact import compact_input, compact_output, short
+
+
+class Answer(BaseModel):
+    """What came of it.
+
+    Attributes:
+        kind: which.
+    """
+
+    kind: Literal["a", "b"]
+    note: str | None = None
+    names: list[str] = []
+
+
+def ask(
+    name: Annotated[str, Field(min_length=1, max_length=5, description="Name.")],
+    kind: Literal["a", "b"] | None = None,
+    most: Annotated[int, Field(ge=1, le=9)] = 3,
+    dry_run: bool = False,
+) -> Answer:
+    """Ask."""
+    return Answer(kind=kind or "a", names=[name] * most)
+
+
+def test_arguments_keep_what_a_model_needs_to_fill_them_in() -> None:
+    assert compact_input(Tool.from_function(ask).parameters) == {
+        "type": "object",
+        "required": ["name"],
+        "properties": {
+            "name": {"type": "string", "description": "Name."},
+            "kind": {"type": "string", "enum": ["a", "b"]},
+            "most": {"type": "integer", "maximum": 9, "default": 3},
+            "dry_run": {"type": "boolean"},
+        },
+    }
+
+
+def test_answers_keep_their_facts_and_types() -> None:
+    schema = Tool.from_function(ask).output_schema
+    assert schema is not None
+    assert compact_output(schema) == {
+        "type": "object",
+        "properties": {
+            "kind": {"type": "string"},
+            "note": {"type": ["string", "null"]},
+            "names": {"type": "array"},
+        },
+    }
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"anyOf": [{"type": "string"}, {"type": "integer"}, {"type": "null"}]},
+        {"type": "array", "items": {"type": "object", "properties": {"a": {"type": "number"}}}},
+        {"$ref": "#/$defs/Node"},
+    ],
+)
+def test_what_has_no_shorter_form_stays(schema: dict[str, Any]) -> None:
+    whole = {"type": "object", "properties": {"it": schema}, "$defs": {"Node": {"type": "object"}}}
+    assert compact_input(whole) == compact_output(whole) == whole
+
+
+async def test_a_short_tool_checks_and_answers_as_before() -> None:
+    server: FastMCP[Any] = FastMCP("short")
+    server.add_tool(short(Tool.from_function(ask)))
+    async with Client(server) as client:
+        [listed] = await client.list_tools()
+        assert "fastmcp" not in (listed.meta or {})
+        done = await client.call_tool("ask", {"name": "x", "kind": None})
+        assert done.structured_content == {"kind": "a", "note": None, "names": ["x"] * 3}
+        with pytest.raises(ToolError, match="name"):
+            await client.call_tool("ask", {"name": "too long"})
