@@ -23,8 +23,8 @@ run: $(STAMP) ## Run the whole fleet here; ARGS="--port-base 9080" to move its p
 	@$(BIN)/fleet run $(ARGS)
 
 .PHONY: test
-test: $(STAMP) ## Run the tests CI runs, with coverage; PKG=data for one package
-	@scripts/test $(PKG)
+test: $(STAMP) ## Run the tests CI runs; PKG=data for one package, COVERAGE=1 to hold coverage to its gates
+	@COVERAGE=$(COVERAGE) scripts/test $(PKG)
 
 .PHONY: check
 check: $(STAMP) ## Format, lint, imports, dependencies, types, changelogs: all but the tests
@@ -45,7 +45,7 @@ typecheck: $(STAMP) ## mypy --strict over source and tests
 	@scripts/typecheck
 
 .PHONY: cov
-cov: $(STAMP) ## The lines the last `make test` did not reach; htmlcov/index.html for reading
+cov: $(STAMP) ## The lines the last `make test COVERAGE=1` did not reach; htmlcov/index.html for reading
 	@$(BIN)/coverage html --quiet && $(BIN)/coverage report
 
 .PHONY: e2e

@@ -31,7 +31,7 @@ async def test_leads_are_scored_with_reasons_that_add_up(
         for _, points, probability, logit, reasons, other in scored["rows"]:
             total = scored["base"] + sum(points for _, points in reasons) + other
             assert logit == pytest.approx(total, abs=1e-9)
-            assert points == round(100 * probability)
+            assert points == pytest.approx(100 * probability, abs=0.51)  # each is rounded
             assert len(reasons) == 5
         ids = [row[0] for row in scored["rows"]]
         plain = body(await client.call_tool("lead_score", {"ids": ids, "explain": False}))
