@@ -17,6 +17,7 @@ from fleet_data.databases.service import Databases
 from fleet_data.history.service import History
 from fleet_data.mail.service import Post
 from fleet_data.pipeline.service import Pipeline
+from fleet_data.pool import Database
 from fleet_data.relations.service import Relations
 from fleet_data.schema.checks import Privileges
 from fleet_data.scoring.service import Scoring
@@ -28,7 +29,11 @@ from fleet_data.workflows.service import Workflows
 
 @dataclass(frozen=True, slots=True)
 class Deps:
-    """The dependencies of the tools and of readiness."""
+    """The dependencies of the tools and of readiness.
+
+    Attributes:
+        database: for connectors that keep rows of their own; other features have a repository.
+    """
 
     crm: Crm
     history: History
@@ -45,6 +50,7 @@ class Deps:
     records: Records
     pipeline: Pipeline
     credentials: Credentials
+    database: Database
     connections: Connections
     hubspot: HubSpotSync
 

@@ -125,6 +125,7 @@ async def open_deps(settings: Settings, runtime: Runtime) -> AsyncGenerator[Deps
             campaigns=outreach.campaigns,
             workflows=outreach.workflows,
             credentials=connections.credentials,
+            database=database,
             connections=connections,
             hubspot=await stack.enter_async_context(
                 open_hubspot(settings, database, connections.credentials)

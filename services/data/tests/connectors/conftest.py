@@ -43,7 +43,7 @@ async def linked(settings: Settings, oauth: OAuthServer) -> AsyncGenerator[Setti
     async with serving(oauth.app()) as url:
         told = {
             "connector_clients": ",".join(f"{n}={CLIENT_ID}:{CLIENT_SECRET}" for n in names),
-            "connector_urls": ",".join(f"{name}={url}" for name in names),
+            "connector_urls": [*settings.connector_urls, *(f"{name}={url}" for name in names)],
             "links_url": "https://fleet.example.com",
         }
         yield Settings.model_validate({**settings.model_dump(), **told})
