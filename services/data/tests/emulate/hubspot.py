@@ -286,6 +286,7 @@ class HubSpot:
                 Route("/emulator/faults", self.set_faults, methods=["PUT"]),
                 Route("/emulator/fill", self.fill, methods=["POST"]),
                 Route("/emulator/state", self.state),
+                Route("/emulator/calls", self.show_calls),
             ]
         )
 
@@ -577,6 +578,11 @@ class HubSpot:
             portal.of(told["kind"])[record.id] = record
             ids.append(record.id)
         return JSONResponse({"ids": ids})
+
+    async def show_calls(self, request: Request) -> Response:
+        portal = self.of(request)
+        assert portal is not None
+        return JSONResponse({"calls": sum(portal.calls.values())})
 
     async def state(self, request: Request) -> Response:
         portal = self.of(request)

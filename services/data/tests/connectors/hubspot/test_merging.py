@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from typing import Any, get_args
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fleet_data.connectors.hubspot.merging import merge
@@ -15,6 +15,7 @@ UNDERSTOOD = st.dictionaries(st.sampled_from(NAMES), VALUES)
 WINNERS = st.sampled_from(get_args(Winner))
 
 
+@settings(max_examples=60)
 @given(base=st.none() | RECORDS, ours=RECORDS, theirs=RECORDS, winner=WINNERS)
 def test_after_one_exchange_both_sides_are_the_same_and_no_change_is_lost_unseen(
     base: dict[str, Any] | None, ours: dict[str, Any], theirs: dict[str, Any], winner: Winner
@@ -31,6 +32,7 @@ def test_after_one_exchange_both_sides_are_the_same_and_no_change_is_lost_unseen
     assert (again.incoming, again.outgoing, again.clashes) == ({}, {}, {})
 
 
+@settings(max_examples=60)
 @given(base=st.none() | RECORDS, ours=RECORDS, theirs=UNDERSTOOD, winner=WINNERS)
 def test_what_is_not_understood_is_never_overwritten_here(
     base: dict[str, Any] | None, ours: dict[str, Any], theirs: dict[str, Any], winner: Winner

@@ -76,7 +76,7 @@ async def test_a_sync_is_tried_approved_followed_and_reported(
     await portal.fill("contacts", [{"email": "h@x.com", "lastname": "There"}, {"email": "t@x.com"}])
     async with talk() as (client, asked):
         tried = await call(client, "connector_sync", dry_run=True)
-        assert (tried["state"], tried["counts"]["would_push_new"], asked) == ("dry_run", 1, [])
+        assert (tried["state"], tried["counts"]["would_push_created"], asked) == ("dry_run", 1, [])
         assert tried["counts"]["pulled_created"] == 1
         assert len(await portal.records("contacts")) == 2
 

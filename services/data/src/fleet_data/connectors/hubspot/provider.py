@@ -29,6 +29,8 @@ PROVIDER = Provider(
         scopes=(
             "oauth",
             *(f"crm.objects.{name}.{right}" for name in _OBJECTS for right in ("read", "write")),
+            # For the property that holds our ids.
+            *(f"crm.schemas.{name}.{right}" for name in _OBJECTS for right in ("read", "write")),
         ),
     ),
 )

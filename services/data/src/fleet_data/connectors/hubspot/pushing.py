@@ -112,6 +112,8 @@ class Pusher:
         creates = [
             Sent(k, told[each.record_id]) for k, each in by_key.items() if not each.external_id
         ]
+        if creates:
+            await self.hubspot.ensure_record_id(of)
         updated = await self.hubspot.update(of, updates)
         made = await self.hubspot.upsert(of, creates)
         for key, reason in {**updated.refused, **made.refused}.items():

@@ -48,15 +48,22 @@ WHERE source = 'hubspot' AND object = $1
 """
 # Through the index on (updated_at, id). A change is seen up to a day after its time: that is how long the transaction
 # that made it may have taken.
-_CANDIDATES = """
-SELECT c.id AS record_id, c.updated_at::text AS updated_at, r.external_id, c.deleted_at IS NOT NULL AS is_deleted
+_UNTOLD = """
 FROM store.{table} c LEFT JOIN store.external_refs r
     ON r.tenant = c.tenant AND r.source = 'hubspot' AND r.object = $1 AND r.record_id = c.id
 WHERE c.updated_at >= $2::text::timestamptz - interval '1 day'
     AND ($3::text IS NULL OR (c.updated_at, c.id) > ($3::text::timestamptz, $4::text::uuid))
     AND CASE WHEN r.record_id IS NULL THEN c.deleted_at IS NULL ELSE r.state <> 'gone_there' AND r.version <> c.version
         AND (r.state = 'live' OR c.deleted_at IS NULL) END
-ORDER BY c.updated_at, c.id LIMIT {limit}
+"""
+_CANDIDATES = f"""
+SELECT c.id AS record_id, c.updated_at::text AS updated_at, r.external_id, c.deleted_at IS NOT NULL AS is_deleted
+{_UNTOLD} ORDER BY c.updated_at, c.id LIMIT {BATCH}
+"""
+_COUNTED = f"""
+SELECT CASE WHEN c.deleted_at IS NOT NULL THEN 'deleted' WHEN r.external_id IS NULL THEN 'created' ELSE 'changed' END
+    AS what, count(*) AS records
+{_UNTOLD} GROUP BY 1
 """
 _SAVE_REF = """
 INSERT INTO store.external_refs (tenant, source, object, external_id, record_id, base, version, modified_ms, state)
@@ -223,22 +230,29 @@ class SyncTransaction(CrmTransaction):
         )
 
     async def candidates(
-        self, name: Synced, *, since: str | None, after: tuple[str, str] | None, limit: int = BATCH
+        self, name: Synced, *, since: str | None, after: tuple[str, str] | None
     ) -> list[Candidate]:
-        """Return records of ours that HubSpot does not know as they are, the oldest change first."""
-        start = since or await self._connection.fetchval(
+        """Return records of ours that HubSpot does not know as they are, the oldest change first; at most a batch."""
+        start = since or await self._told_until(name)
+        sql = _CANDIDATES.format(table=OBJECTS[name].table)
+        rows = await self._connection.fetch(sql, name, start, *(after or (None, None)))
+        return [Candidate(**{**row, "record_id": UUID(row["record_id"])}) for row in rows]
+
+    async def counted(self, name: Synced, *, since: str | None) -> dict[str, int]:
+        """Return how many records of ours HubSpot would be told of: created, changed, deleted."""
+        start = since or await self._told_until(name)
+        sql = _COUNTED.format(table=OBJECTS[name].table)
+        rows = await self._connection.fetch(sql, name, start, None, None)
+        return {row["what"]: row["records"] for row in rows}
+
+    async def _told_until(self, name: Synced) -> str:
+        until: str = await self._connection.fetchval(
             "SELECT coalesce((SELECT pushed_at FROM store.sync_cursors WHERE source = $1 AND object = $2), "
             "'-infinity')::text",
             SOURCE,
             name,
         )
-        rows = await self._connection.fetch(
-            _CANDIDATES.format(table=OBJECTS[name].table, limit=limit),
-            name,
-            start,
-            *(after or (None, None)),
-        )
-        return [Candidate(**{**row, "record_id": UUID(row["record_id"])}) for row in rows]
+        return until
 
     # -- refs
 

@@ -28,7 +28,6 @@ from fleet_data.crm.models import MASK
 from fleet_data.crm.objects import OBJECTS
 
 _TOOL = "connector_sync"
-_COUNTED = 100_000  # enough to tell "many"
 _OBJECT_TYPES: Mapping[str, Synced] = {
     **{name: name for name in OBJECT_MAPS},
     "0-1": "contact",
@@ -54,15 +53,6 @@ class Status:
     account: str
     run: Run | None
     waiting: Mapping[Synced, int]
-
-
-@dataclass(frozen=True, slots=True)
-class Sending:
-    """Records that a sync would write at HubSpot, so many of each object."""
-
-    changed: Mapping[str, int] = field(default_factory=dict)
-    created: Mapping[str, int] = field(default_factory=dict)
-    deleted: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,33 +96,28 @@ class HubSpotSync:
         if request.direction == "pull" and not request.apply_deletes:
             return None
         account = await self.connected.account(SOURCE, caller)
-        sending = await self.sending(caller, request.since)
+        untold = await self.untold(caller, request.since)
         counts = {
             f"{name}_{what}": str(number)
-            for what, numbers in (("changed", sending.changed), ("new", sending.created))
-            for name, number in numbers.items()
-            if number
+            for name, numbers in untold.items()
+            for what, number in numbers.items()
+            if what != "deleted" or request.apply_deletes
         }
         if request.apply_deletes:
-            gone = {f"{name}_deleted": str(n) for name, n in sending.deleted.items() if n}
-            counts |= {**gone, "deletes": "applied on both sides"}
-        written = sum(sending.changed.values()) + sum(sending.created.values())
+            counts["deletes"] = "applied on both sides"
+        written = sum(
+            n for numbers in untold.values() for w, n in numbers.items() if w != "deleted"
+        )
         summary = f"Write {written} records to HubSpot ({account.label}) and bring here what changed there"
         return Plan(summary=summary, details=counts)
 
-    async def sending(self, caller: Caller, since: str | None) -> Sending:
-        """Return how many records HubSpot would be told of; what it changed meanwhile may add to that."""
-        sending = Sending({}, {}, {})
+    async def untold(self, caller: Caller, since: str | None) -> dict[Synced, dict[str, int]]:
+        """Return how many records HubSpot would be told of, by object: created, changed, deleted.
+
+        What HubSpot changed meanwhile may add to that.
+        """
         async with self.sync.store.changing(caller, keep=False) as changes:
-            for name in OBJECT_MAPS:
-                found = await changes.candidates(name, since=since, after=None, limit=_COUNTED)
-                counted = Counter(
-                    "deleted" if c.is_deleted else "changed" if c.external_id else "created"
-                    for c in found
-                )
-                for what, number in counted.items():
-                    getattr(sending, what)[name] = number
-        return sending
+            return {name: await changes.counted(name, since=since) for name in OBJECT_MAPS}
 
     async def preview(self, caller: Caller, request: Request, *, pages: int) -> Mapping[str, int]:
         """Return what a sync would come to, looking at so many batches of each object; keeps nothing."""
@@ -153,9 +138,8 @@ class HubSpotSync:
                             break
                         at = page.following
         if request.direction != "pull":
-            sending = await self.sending(caller, request.since)
-            counts["would_push_new"] = sum(sending.created.values())
-            counts["would_push_changed"] = sum(sending.changed.values())
+            for numbers in (await self.untold(caller, request.since)).values():
+                counts.update({f"would_push_{what}": n for what, n in numbers.items()})
         return dict(counts)
 
     async def status(self, caller: Caller) -> Status:
@@ -167,8 +151,8 @@ class HubSpotSync:
         account = await self.connected.account(SOURCE, caller)
         async with self.sync.store.changing(caller, keep=False) as changes:
             run = await changes.latest()
-        sending = await self.sending(caller, None)
-        waiting = {n: sending.changed.get(n, 0) + sending.created.get(n, 0) for n in OBJECT_MAPS}
+        untold = await self.untold(caller, None)
+        waiting = {name: sum(numbers.values()) for name, numbers in untold.items()}
         return Status(account.label, run, waiting)
 
     async def run(self, caller: Caller, id_: UUID) -> Run:

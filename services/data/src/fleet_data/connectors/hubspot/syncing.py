@@ -16,7 +16,7 @@ from uuid import NAMESPACE_URL, uuid5
 import httpx
 import structlog
 
-from fleet_common.errors import FleetError
+from fleet_common.errors import FleetError, NotConfigured
 from fleet_data.claims import Caller
 from fleet_data.connectors.hubspot.applying import apply
 from fleet_data.connectors.hubspot.client import HubSpot, Pace
@@ -41,7 +41,12 @@ INBOX = uuid5(NAMESPACE_URL, "https://api.hubapi.com")
 """Id of the job that reads what webhooks named: one of each tenant."""
 
 _READ = tuple(f"crm.objects.{each.kind}.read" for each in OBJECT_MAPS.values())
-_WRITE = tuple(f"crm.objects.{each.kind}.write" for each in OBJECT_MAPS.values())
+_WRITE = tuple(
+    f"crm.{what}.{each.kind}.write"
+    for what in ("objects", "schemas")
+    for each in OBJECT_MAPS.values()
+)
+_DISCONNECTED_S = 600.0
 # What each direction consists of, in order.
 _PULL: tuple[tuple[str, Synced], ...] = tuple(("pull", name) for name in OBJECT_MAPS)
 _GONE: tuple[tuple[str, Synced], ...] = tuple(("gone", name) for name in OBJECT_MAPS)
@@ -169,8 +174,6 @@ class Syncer:
 
     async def _push(self, caller: Caller, hubspot: HubSpot, of: ObjectMap, run: Run) -> Run:
         at = run.position
-        if at.at is None:
-            await hubspot.ensure_record_id(of)
         async with self.sync.store.changing(caller, keep=False) as changes:
             after = (at.at, at.after) if at.at and at.after else None
             batch = await changes.candidates(of.object, since=run.request.since, after=after)
@@ -206,17 +209,26 @@ class Reader:
     async def __call__(self, job: Job, lease: Lease) -> float | None:
         """Bring here what HubSpot has by now of the records that were named; None when none is left."""
         caller = Caller(job.tenant, SOURCE)
-        async with self.sync.open(caller, writes=False) as hubspot:
-            while not lease.is_over:
-                async with self.sync.store.changing(caller, keep=False) as changes:
-                    named = await changes.inbox()
-                if not named:
-                    return None
-                # In the order in which links need them.
-                for name in OBJECT_MAPS:
-                    if name in named:
-                        await self._read(caller, hubspot, name, named[name])
+        try:
+            async with self.sync.open(caller, writes=False) as hubspot:
+                while not lease.is_over:
+                    if not await self._batch(caller, hubspot):
+                        return None
+        except (
+            NotConfigured
+        ) as exc:  # what was named waits until somebody connects the account again
+            log.info("webhooks_wait", source=SOURCE, error=exc.code)
+            return _DISCONNECTED_S
         return 0.0
+
+    async def _batch(self, caller: Caller, hubspot: HubSpot) -> bool:
+        """Read what was named first; False when nothing was."""
+        async with self.sync.store.changing(caller, keep=False) as changes:
+            named = await changes.inbox()
+        for name in OBJECT_MAPS:  # in the order in which links need them
+            if name in named:
+                await self._read(caller, hubspot, name, named[name])
+        return bool(named)
 
     async def _read(
         self, caller: Caller, hubspot: HubSpot, name: Synced, noted: Mapping[str, str]

@@ -86,10 +86,10 @@ async def connector_sync(  # noqa: PLR0917 - parameters of a tool are named
     direction: Annotated[Direction, Field(description="Both ways, or one of them.")] = "both",
     since: Annotated[
         AwareDatetime | None,
-        Field(description="Look again at all that changed since then, not since the last sync."),
+        Field(description="Look again at all since then; else since the last sync."),
     ] = None,
     apply_deletes: Annotated[
-        bool, Field(description="Delete what the other side deleted; false only reports it.")
+        bool, Field(description="Delete what the other side deleted, not only report it.")
     ] = False,
     dry_run: DryRun = False,
     idempotency_key: IdempotencyKey = None,
@@ -98,9 +98,9 @@ async def connector_sync(  # noqa: PLR0917 - parameters of a tool are named
     caller: Caller = Depends(get_caller),
     hubspot: HubSpotSync = Depends(get_hubspot),
 ) -> SyncAnswer:
-    """Bring contacts, companies and deals of the CRM and HubSpot to the same state; writing there asks a person first.
+    """Bring contacts, companies and deals here and at HubSpot to the same state; writing there asks a person.
 
-    Goes on in the background, also after a restart; follow it with connector_sync_status, which lists what clashed.
+    Goes on in the background, also after a restart; connector_sync_status follows it and lists what clashed.
     """
     request = Request(direction, since.isoformat() if since else None, apply_deletes)
     if dry_run:
