@@ -7,6 +7,7 @@ FleetError
 ├── Unauthenticated         no credential, or not a valid one
 ├── PermissionDenied        the policy says no
 │   └── ApprovalDenied      a person said no
+├── Misdirected             the request names a host that is served elsewhere
 ├── ApprovalRequired        a person must approve this first; then repeat the call
 ├── ApprovalInvalid         a confirmation is forged, expired, used, or for something else
 ├── Disabled                the operators have switched it off, for now
@@ -127,6 +128,14 @@ class ApprovalDenied(PermissionDenied):
     """Raised when a person said no."""
 
     code = "approval_denied"
+
+
+class Misdirected(FleetError):
+    """Raised when a request names a host that this process does not serve."""
+
+    code = "misdirected"
+    http_status = 421
+    jsonrpc_code = 421
 
 
 class ApprovalRequired(FleetError):

@@ -12,10 +12,11 @@ import logging
 import re
 import secrets
 import sys
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any, Literal
+from types import MappingProxyType
+from typing import Any, Literal, NamedTuple
 
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
@@ -24,7 +25,14 @@ from fleet_common.redaction import redact_field, redact_text
 
 LogFormat = Literal["json", "console"]
 
-__all__ = ["configure", "current_traceparent", "request_context", "with_trace_id"]
+__all__ = [
+    "configure",
+    "current_traceparent",
+    "merge_request_facts",
+    "request_context",
+    "request_facts",
+    "with_trace_id",
+]
 
 _ROUTED = ("uvicorn", "uvicorn.access", "uvicorn.error", "fastmcp", "mcp", "aiohttp", "asyncio")
 # W3C Trace Context, section 3.2: version 00, lower-case hex; an id of all zeros is invalid.
@@ -32,7 +40,16 @@ _TRACEPARENT = re.compile(r"00-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-
 # One list for ever: a cached logger keeps the list it was made with, so that configuring again, and
 # structlog.testing.capture_logs, reach it only by changing this one in place.
 _processors: list[Processor] = []
-_traceparent: ContextVar[str | None] = ContextVar("fleet_traceparent", default=None)
+
+
+class _Request(NamedTuple):
+    facts: Mapping[str, Any]
+    traceparent: str | None
+
+
+_NOTHING = _Request(MappingProxyType({}), None)
+# One variable for all facts: structlog has one for each, and setting and finding them costs each request 5 µs.
+_request: ContextVar[_Request] = ContextVar("fleet_request", default=_NOTHING)
 
 
 def configure(
@@ -55,7 +72,7 @@ def configure(
         _renderer(format),
     ]
     start: list[Processor] = [
-        structlog.contextvars.merge_contextvars,
+        merge_request_facts,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
@@ -86,30 +103,38 @@ def request_context(
         facts: more keys, such as `tenant` and `tool`; None is left out.
     """
     match = _TRACEPARENT.fullmatch(traceparent) if traceparent else None
-    bound = {
-        "request_id": request_id or secrets.token_hex(8),
-        "trace_id": match[1] if match else trace_id,
-        **facts,
-    }
-    tokens = structlog.contextvars.bind_contextvars(
-        **{name: value for name, value in bound.items() if value is not None}
-    )
-    token = _traceparent.set(match[0] if match else None)
+    own_id = request_id or secrets.token_hex(8)
+    said = {"request_id": own_id, "trace_id": match[1] if match else trace_id, **facts}
+    bound = {**_request.get().facts, **{k: v for k, v in said.items() if v is not None}}
+    outer = _request.set(_Request(bound, match[0] if match else None))
     try:
-        yield str(bound["request_id"])
+        yield own_id
     finally:
-        _traceparent.reset(token)
-        structlog.contextvars.reset_contextvars(**tokens)
+        _request.reset(outer)
+
+
+def request_facts() -> Mapping[str, Any]:
+    """Return what is bound for the current request, such as its `request_id`."""
+    return _request.get().facts
+
+
+def merge_request_facts(
+    _logger: WrappedLogger, _method: str, event: EventDict
+) -> MutableMapping[str, Any]:
+    """Add what is bound for the current request to an event; what the event says itself wins."""
+    for name, value in request_facts().items():
+        event.setdefault(name, value)
+    return event
 
 
 def current_traceparent() -> str | None:
     """Return the W3C trace header of the current request, if it came with one."""
-    return _traceparent.get()
+    return _request.get().traceparent
 
 
 def with_trace_id(facts: dict[str, Any]) -> dict[str, Any]:
     """Return the facts of an error with the id of the trace that it happened in, if there is one."""
-    trace_id = structlog.contextvars.get_contextvars().get("trace_id")
+    trace_id = request_facts().get("trace_id")
     return {**facts, "traceId": trace_id} if trace_id else facts
 
 

@@ -13,13 +13,14 @@ from typing import Generic, TypeVar
 
 import prometheus_client
 import structlog
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
-from prometheus_client.metrics import MetricWrapperBase
+
+from fleet_common.durations import Durations, DurationsFamily
 
 log = structlog.get_logger()
 
-MetricT = TypeVar("MetricT", bound=MetricWrapperBase)
+MetricT = TypeVar("MetricT")
 
 # A quantile is interpolated inside one bucket, so its error is the bucket's width. The steps are
 # 1.5-2.5x, narrowest around the objectives (250 ms data, 600 ms aiml, 2 s devops), each of which is
@@ -34,8 +35,8 @@ LATENCY_BUCKETS_S = (
 class Family(Generic[MetricT]):
     """A metric with labels of its own besides `service`; hands out one child per combination."""
 
-    def __init__(self, metric: MetricT, service: str, names: Sequence[str]) -> None:
-        self._metric = metric
+    def __init__(self, make: Callable[..., MetricT], service: str, names: Sequence[str]) -> None:
+        self._make = make
         self._service = service
         self._names = tuple(names)
         self._children: dict[tuple[str, ...], MetricT] = {}
@@ -53,7 +54,7 @@ class Family(Generic[MetricT]):
         key = tuple(labels[name] for name in self._names)
         child = self._children.get(key)
         if child is None:
-            child = self._metric.labels(self._service, *key)
+            child = self._make(self._service, *key)
             self._children[key] = child
         return child
 
@@ -116,19 +117,18 @@ class Metrics:
     def counter(self, name: str, help: str, *labels: str) -> Family[Counter]:  # noqa: A002 - as in prometheus_client
         """Return a new counter; its name ends in `_total`."""
         metric = Counter(name, help, ("service", *labels), registry=self.registry)
-        return Family(metric, self.service, labels)
+        return Family(metric.labels, self.service, labels)
 
     def gauge(self, name: str, help: str, *labels: str) -> Family[Gauge]:  # noqa: A002 - as above
         """Return a new gauge that is set by its owner."""
         metric = Gauge(name, help, ("service", *labels), registry=self.registry)
-        return Family(metric, self.service, labels)
+        return Family(metric.labels, self.service, labels)
 
-    def histogram(self, name: str, help: str, *labels: str) -> Family[Histogram]:  # noqa: A002 - as above
+    def histogram(self, name: str, help: str, *labels: str) -> Family[Durations]:  # noqa: A002 - as above
         """Return a new histogram of seconds, in `LATENCY_BUCKETS_S`."""
-        metric = Histogram(
-            name, help, ("service", *labels), registry=self.registry, buckets=LATENCY_BUCKETS_S
-        )
-        return Family(metric, self.service, labels)
+        metric = DurationsFamily(name, help, ("service", *labels), LATENCY_BUCKETS_S)
+        self.registry.register(metric)
+        return Family(metric.labels, self.service, labels)
 
     def gauge_at_scrape(
         self,

@@ -136,8 +136,9 @@ async def test_a_foreign_host_or_origin_is_refused(
         refusal = 421 if "host" in headers else status
         is_foreign = value in headers.values() or "host" in headers
         assert (response.status_code == refusal) is is_foreign, headers
-        if response.status_code == 403:
-            assert response.json()["error"]["data"]["code"] == "permission_denied"
+        if is_foreign:
+            code = "misdirected" if refusal == 421 else "permission_denied"
+            assert response.json()["error"]["data"]["code"] == code
 
 
 async def test_probes_answer_whatever_the_host(http: httpx.AsyncClient) -> None:

@@ -164,6 +164,39 @@ async def test_what_is_malformed_later_takes_no_answer_from_what_came_before(lat
     assert b"connection: close" in received
 
 
+async def test_an_answer_comes_in_one_piece() -> None:
+    async with serving(echo) as url:
+        parts = urlsplit(url)
+        reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
+        for _ in range(20):
+            writer.write(POST + SIZED)
+            received = await reader.read(65536)
+            assert received.startswith(b"HTTP/1.1 200 ")
+            assert answers(received)
+        writer.close()
+
+
+async def test_a_head_does_not_wait_for_a_body_that_comes_later() -> None:
+    has_come = asyncio.Event()
+
+    async def slow(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await lifespan(receive, send)
+            return
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await has_come.wait()
+        await send({"type": "http.response.body", "body": b"late"})
+
+    async with serving(slow) as url:
+        parts = urlsplit(url)
+        reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
+        writer.write(NEXT)
+        assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200 ")
+        has_come.set()
+        assert b"late" in await reader.read()
+        writer.close()
+
+
 async def test_a_broken_body_ends_an_answer_that_has_begun() -> None:
     async def eager(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":

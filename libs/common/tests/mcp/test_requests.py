@@ -9,10 +9,10 @@ from typing import Any
 import httpx
 import pytest
 from fastmcp import Client
-from structlog.contextvars import merge_contextvars
 from structlog.testing import capture_logs
 
 from fleet_common.auth.keys import KeyFile
+from fleet_common.logs import merge_request_facts
 from fleet_common.mcp import Runtime, Service
 from fleet_common.mcp.app import create_app
 from fleet_common.mcp.requests import StdioRequests
@@ -84,7 +84,7 @@ async def test_off_the_clients_trace_id_is_in_every_log_line_and_error(
         era, "note_get", {"traceparent": PARENT} if place == "meta" else {}, note_id="9"
     )
     extra = {"traceparent": PARENT} if place == "header" else {}
-    with capture_logs(processors=[merge_contextvars]) as lines:
+    with capture_logs(processors=[merge_request_facts]) as lines:
         response = await http.post(
             "/mcp", json=request["json"], headers={**request["headers"], **extra}
         )
@@ -129,7 +129,7 @@ async def test_a_request_over_stdio_has_its_ids_and_its_span_too(
     run = Runtime.create(service.name, "1", settings.model_copy(update=more))
     server = create_server(service, settings, runtime=run, local_principal=viewer())
     server.middleware.insert(0, StdioRequests(run.tracing))
-    with capture_logs(processors=[merge_contextvars]) as lines:
+    with capture_logs(processors=[merge_request_facts]) as lines:
         async with Client(server) as client:
             result = await client.call_tool(
                 "note_get", {"note_id": "9"}, meta={"traceparent": PARENT}, raise_on_error=False

@@ -109,7 +109,6 @@ def _connect(settings: Settings, runtime: Runtime) -> _Parts:
         catalogue,
         _tokens(settings, InternalSigner(pem)),
         nesting,
-        runtime.metrics,
         connect_timeout_s=settings.connect_timeout_s,
     )
     sources: dict[str, Source] = {name: ServiceLists(name, forwarder) for name in backends}

@@ -22,7 +22,7 @@ METHOD = (b"mcp-method", b"tools/call")
     ],
 )
 def test_a_name_is_read_as_services_read_it(written: bytes, name: str) -> None:
-    found = of_headers([VERSION, METHOD, (b"mcp-name", written)])
+    found = of_headers({"headers": [VERSION, METHOD, (b"mcp-name", written)]})
     assert found == Envelope("tools/call", name)
 
 
@@ -35,4 +35,11 @@ def test_headers_that_come_twice_are_not_believed(
     extra: tuple[bytes, bytes], comes_first: bool
 ) -> None:
     usual = [VERSION, METHOD, (b"mcp-name", b"crm_get")]
-    assert of_headers([extra, *usual] if comes_first else [*usual, extra]) is None
+    headers = [extra, *usual] if comes_first else [*usual, extra]
+    assert of_headers({"headers": headers}) is None
+
+
+def test_another_header_that_comes_twice_takes_nothing_away() -> None:
+    usual = [VERSION, METHOD, (b"mcp-name", b"crm_get")]
+    headers = [*usual, (b"accept", b"application/json"), (b"accept", b"text/event-stream")]
+    assert of_headers({"headers": headers}) == Envelope("tools/call", "crm_get")

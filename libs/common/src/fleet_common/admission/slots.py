@@ -11,8 +11,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
+from types import TracebackType
 
 from fleet_common.admission.queue import Caller, FairQueue
 from fleet_common.errors import Overloaded
@@ -52,31 +52,38 @@ class Admission:
         self._waiting: FairQueue[asyncio.Future[None]] = FairQueue(self._held)
         self._mean_s = 0.0
         metrics.admission_limit.set(slots)
+        metrics.admission_inflight.set_function(lambda: self._running)
+        metrics.admission_waiting.set_function(lambda: len(self._waiting))
 
-    @asynccontextmanager
-    async def slot(self, timeout_s: float, caller: Caller = _ANYBODY) -> AsyncGenerator[None]:
-        """Hold one slot while the block runs.
+    def slot(self, timeout_s: float, caller: Caller = _ANYBODY) -> Slot:
+        """Return one slot, held while an `async with` block runs.
 
         Args:
             timeout_s: time the caller has in all, in seconds; waiting may use it up.
             caller: whose share it counts against.
+        """
+        return Slot(self, min(timeout_s, self._wait_s), caller)
+
+    async def enter(self, wait_s: float, caller: Caller) -> tuple[float, float]:
+        """Take a slot; return when the call arrived and when it got it, on the clock.
 
         Raises:
             Overloaded: no slot within the time; `retry_after_s` says when one is likely.
         """
         arrived = self._monotonic()
         self._metrics.requests_started.inc()
-        await self._enter(min(timeout_s, self._wait_s), caller)
+        await self._enter(wait_s, caller)
         started = self._monotonic()
         self._metrics.queue_seconds.observe(started - arrived)
-        try:
-            yield
-        finally:
-            self._leave(caller.tenant)
-            ended = self._monotonic()
-            self._mean_s += _WEIGHT * (ended - started - self._mean_s)
-            self._metrics.service_seconds.observe(ended - started)
-            self._metrics.request_duration_seconds.observe(ended - arrived)
+        return arrived, started
+
+    def leave(self, caller: Caller, arrived: float, started: float) -> None:
+        """Give a slot back."""
+        self._leave(caller.tenant)
+        ended = self._monotonic()
+        self._mean_s += _WEIGHT * (ended - started - self._mean_s)
+        self._metrics.service_seconds.observe(ended - started)
+        self._metrics.request_duration_seconds.observe(ended - arrived)
 
     async def _enter(self, wait_s: float, caller: Caller) -> None:
         if self._running < self._slots:
@@ -99,7 +106,6 @@ class Admission:
     async def _wait(self, wait_s: float, caller: Caller) -> None:
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.add(turn, caller)
-        self._metrics.admission_waiting.set(len(self._waiting))
         try:
             async with asyncio.timeout(wait_s):
                 await turn
@@ -111,12 +117,10 @@ class Admission:
             raise
         finally:
             self._waiting.discard(turn, caller)
-            self._metrics.admission_waiting.set(len(self._waiting))
 
     def _hold(self, tenant: str) -> None:
         self._running += 1
         self._held[tenant] += 1
-        self._metrics.admission_inflight.set(self._running)
 
     def _leave(self, tenant: str) -> None:
         self._running -= 1
@@ -129,7 +133,6 @@ class Admission:
                 self._hold(owner.tenant)
                 turn.set_result(None)
                 return
-        self._metrics.admission_inflight.set(self._running)
 
     def _expected_wait_s(self, caller: Caller) -> float:
         return self._mean_s * (self._waiting.ahead_of(caller) + 1) / self._slots
@@ -137,3 +140,27 @@ class Admission:
     def _shed(self, reason: str, expected_s: float) -> Overloaded:
         self._metrics.admission_shed.labels(reason=reason).inc()
         return Overloaded("all slots are busy", retry_after_s=max(1.0, round(expected_s, 1)))
+
+
+class Slot:
+    """One slot of an `Admission`, for `async with`; it raises `Overloaded` when there is none in time."""
+
+    __slots__ = ("_admission", "_arrived", "_caller", "_started", "_wait_s")
+
+    def __init__(self, admission: Admission, wait_s: float, caller: Caller) -> None:
+        self._admission = admission
+        self._wait_s = wait_s
+        self._caller = caller
+
+    async def __aenter__(self) -> None:
+        """Take it."""
+        self._arrived, self._started = await self._admission.enter(self._wait_s, self._caller)
+
+    async def __aexit__(
+        self,
+        _kind: type[BaseException] | None,
+        _error: BaseException | None,
+        _trace: TracebackType | None,
+    ) -> None:
+        """Give it back."""
+        self._admission.leave(self._caller, self._arrived, self._started)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
+from operator import itemgetter
 
 from fleet_common.clock import Clock
 from fleet_common.limits.buckets import DAY_S, Bucket, Plan, Verdict
 
+_WAIT, _REMAINING = itemgetter(0), itemgetter(1)  # of a look at a bucket
 _KEPT = 10_000  # buckets, before those that are full again are dropped
 
 
@@ -25,31 +27,30 @@ class LocalBuckets:
     def decide(self, plan: Plan, *, replicas: int = 1) -> Verdict:
         """Return whether a call fits into this process's share of every bucket, and take it if so."""
         now = round((self._epoch_s + self._clock()) * 1_000_000)
-        shares = [bucket.share(replicas) for bucket in plan]
+        shares = plan if replicas == 1 else [bucket.share(replicas) for bucket in plan]
         looks = [self._look(bucket, now) for bucket in shares]
-        wait_us = max(wait for wait, _, _ in looks)
+        wait_us, _, _, worst = max(looks, key=_WAIT)
         if wait_us > 0:
-            worst = max(range(len(looks)), key=lambda i: looks[i][0])
-            return Verdict(shares[worst], wait_us / 1_000_000, 0)
-        for bucket, (_, _, taken) in zip(shares, looks, strict=True):
+            return Verdict(worst, wait_us / 1_000_000, 0)
+        for _, _, taken, bucket in looks:
             self._state[bucket.key] = taken
         self._sweep(now)
-        least = min(range(len(looks)), key=lambda i: looks[i][1])
-        return Verdict(shares[least], 0.0, looks[least][1])
+        _, remaining, _, least = min(looks, key=_REMAINING)
+        return Verdict(least, 0.0, remaining)
 
-    def _look(self, bucket: Bucket, now: int) -> tuple[int, int, tuple[int, int]]:
-        """Return (wait, remaining, state after the call) of one bucket."""
+    def _look(self, bucket: Bucket, now: int) -> tuple[int, int, tuple[int, int], Bucket]:
+        """Return (wait, remaining, state after the call, bucket)."""
         value, void_at = self._state.get(bucket.key, (0, 0))
         if void_at <= now:
             value = 0
         if not bucket.interval_us:
             midnight = (now // (DAY_S * 1_000_000) + 1) * DAY_S * 1_000_000
             left = bucket.capacity - value - 1
-            return (0 if left >= 0 else midnight - now), left, (value + 1, midnight)
+            return (0 if left >= 0 else midnight - now), left, (value + 1, midnight), bucket
         full = bucket.interval_us * bucket.capacity
         arrival = max(now, min(value, now + full)) + bucket.interval_us
         spare = now + full - arrival
-        return max(0, -spare), spare // bucket.interval_us, (arrival, arrival)
+        return max(0, -spare), spare // bucket.interval_us, (arrival, arrival), bucket
 
     def _sweep(self, now: int) -> None:
         if len(self._state) > self._sweep_at:

@@ -35,10 +35,11 @@ from fleet_common.auth.internal import InternalVerifier
 from fleet_common.auth.keys import KeyFile
 from fleet_common.auth.oauth import OAuth, OAuthDoor
 from fleet_common.auth.usage import KeyUsage
-from fleet_common.errors import PermissionDenied
+from fleet_common.errors import Misdirected, PermissionDenied
 from fleet_common.health import HealthReport
 from fleet_common.mcp.envelope import Envelope
 from fleet_common.mcp.gate import AdmissionGate, ApiKeyHeader, error_response
+from fleet_common.mcp.headers import first_values
 from fleet_common.mcp.identity import FleetVerifier, KeyVerifier
 from fleet_common.mcp.requests import RequestIds
 from fleet_common.mcp.resource import authenticated, metadata_route
@@ -259,10 +260,10 @@ def assemble(
         return Route(door.path, endpoint=app)
 
     metadata = [metadata_route(door.oauth) for door in doors if door.oauth is not None]
+    opened = [*map(guarded, doors)]
     app = Starlette(
-        # Routes are tried in turn, and nearly all requests are for a door.
-        routes=[*map(guarded, doors), *_operations(runtime), *metadata, *routes],
-        middleware=_outer_layers(settings, runtime),
+        routes=[*opened, *_operations(runtime), *metadata, *routes],
+        middleware=[*_outer_layers(settings, runtime), Middleware(_ShortCut, routes=opened)],
         lifespan=lifespan,
     )
     if late is not None:
@@ -271,6 +272,25 @@ def assemble(
             lambda door: [guarded(door), *([metadata_route(door.oauth)] if door.oauth else [])],
         )
     return app
+
+
+class _ShortCut:
+    """Leads requests whose path is a door's own straight there.
+
+    Nearly all requests are for a door, and Starlette's way through its table of routes costs each 20 µs.
+    """
+
+    def __init__(self, app: ASGIApp, *, routes: Sequence[Route]) -> None:
+        self._app = app
+        self._routes = {route.path: route for route in routes}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on, to its door if that is known."""
+        if scope["type"] == "http" and (route := self._routes.get(scope["path"])) is not None:
+            scope["route"] = route
+            await route.app(scope, receive, send)
+        else:
+            await self._app(scope, receive, send)
 
 
 class AtPath:
@@ -355,15 +375,15 @@ class _Guard:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Check what must be checked and pass the request on."""
-        is_free = scope["type"] != "http" or scope["path"] in PROBES
-        if is_free or _origin_facts(scope) in self._passed:
-            await self._app(scope, receive, send)
-        elif refusal := await self._refusal(scope, receive):
-            await refusal(scope, receive, send)
-        else:
-            if len(self._passed) < _MOST_PASSED:
-                self._passed.add(_origin_facts(scope))
-            await self._app(scope, receive, send)
+        if scope["type"] == "http" and scope["path"] not in PROBES:
+            facts = _origin_facts(scope)
+            if facts not in self._passed:
+                if refusal := await self._refusal(scope, receive):
+                    await refusal(scope, receive, send)
+                    return
+                if len(self._passed) < _MOST_PASSED:
+                    self._passed.add(facts)
+        await self._app(scope, receive, send)
 
     async def _refusal(self, scope: Scope, receive: Receive) -> Response | None:
         told: list[Message] = []
@@ -376,7 +396,7 @@ class _Guard:
             return None
         if told[0]["status"] == PermissionDenied.http_status:
             return error_response(PermissionDenied("pages of this origin may not call"))
-        return PlainTextResponse("this host is served elsewhere", told[0]["status"])
+        return error_response(Misdirected("this host is served elsewhere"))
 
 
 async def _pass(_scope: Scope, _receive: Receive, _send: Send) -> None:
@@ -385,8 +405,9 @@ async def _pass(_scope: Scope, _receive: Receive, _send: Send) -> None:
 
 def _origin_facts(scope: Scope) -> Hashable:
     """Return everything that FastMCP's check looks at."""
-    named = tuple(pair for pair in scope["headers"] if pair[0] in {b"host", b"origin"})
-    return named, scope["scheme"], tuple(scope.get("server") or ())
+    named = first_values(scope)
+    server = tuple(scope.get("server") or ())
+    return named.get(b"host"), named.get(b"origin"), scope["scheme"], server
 
 
 def _operations(runtime: Runtime) -> list[Route]:

@@ -27,7 +27,6 @@ from fastmcp.server.middleware import MiddlewareContext
 from fastmcp.tools import InputRequiredToolResult, Tool
 from mcp import MCPError
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
-from structlog.contextvars import get_contextvars
 
 from fleet_common.approvals import Approvals, Ask, Plan
 from fleet_common.approvals.models import LIFETIME
@@ -43,6 +42,7 @@ from fleet_common.errors import (
     DeadlineExceeded,
     NotConfigured,
 )
+from fleet_common.logs import request_facts
 from fleet_common.policy import Grant, PolicyFile, Role
 from fleet_common.tasks import running_task
 
@@ -220,7 +220,7 @@ class ApprovalGate:
         self, decision: Literal["approve", "reject"], ask: Ask, way: str, approver: str | None
     ) -> None:
         """Record who decided and how; a write commits its own record after this one, so this one is durable too."""
-        bound = get_contextvars()
+        bound = request_facts()
         self._audit.append(
             AuditEvent(
                 action="tool",

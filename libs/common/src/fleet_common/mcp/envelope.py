@@ -15,6 +15,7 @@ from pydantic_core import from_json
 from starlette.types import Receive, Scope
 
 from fleet_common.mcp.body import read_body, replay
+from fleet_common.mcp.headers import first_values, header
 
 _VERSION, _METHOD, _NAME = (
     header.encode() for header in (MCP_PROTOCOL_VERSION_HEADER, MCP_METHOD_HEADER, MCP_NAME_HEADER)
@@ -44,16 +45,13 @@ async def read_envelope(scope: Scope, receive: Receive) -> tuple[Envelope, Recei
         PayloadTooLarge: a body that had to be read is over 4 MiB.
         ClientGone: it broke off.
     """
-    named: dict[bytes, str] = {}
-    for key, value in scope["headers"]:
-        if key.startswith(b"mcp-"):
-            named.setdefault(key, value.decode("latin-1"))
-    version = named.get(_VERSION)
     # As the transport tells the eras apart, or a request could be one thing here and another there.
-    if version is not None and version not in HANDSHAKE_PROTOCOL_VERSIONS:
-        return Envelope(
-            named.get(_METHOD, ""), decode_header_value(named.get(_NAME)) or ""
-        ), receive
+    if (
+        _VERSION in first_values(scope)
+        and header(scope, _VERSION) not in HANDSHAKE_PROTOCOL_VERSIONS
+    ):
+        name = decode_header_value(header(scope, _NAME)) or ""
+        return Envelope(header(scope, _METHOD), name), receive
     body = await read_body(receive)
     return _of_body(body), replay(body, receive)
 

@@ -20,7 +20,7 @@ from pydantic import ConfigDict
 
 from fleet_common.auth import Principal
 from fleet_common.auth.internal import InternalVerifier, is_internal
-from fleet_common.auth.keys import PREFIX, KeyFile
+from fleet_common.auth.keys import PREFIX, KeyFile, KeyRecord
 from fleet_common.auth.oauth import OAuthDoor
 from fleet_common.auth.usage import KeyUsage
 from fleet_common.errors import Unauthenticated
@@ -69,6 +69,7 @@ class KeyVerifier(TokenVerifier):
         super().__init__()
         self._keys = keys
         self._usage = usage
+        self._tokens: dict[str, tuple[KeyRecord, FleetToken]] = {}  # by the key's id
 
     async def verify_token(self, token: str) -> AccessToken | None:
         """Return the caller of a valid fleet key, else None."""
@@ -80,7 +81,10 @@ class KeyVerifier(TokenVerifier):
         if record is None:
             return None
         self._usage.note(record.id)
-        return FleetToken.of(record.principal(), token)
+        known = self._tokens.get(record.id)
+        if known is None or known[0] is not record:
+            known = self._tokens[record.id] = record, FleetToken.of(record.principal(), token)
+        return known[1]
 
 
 class FleetVerifier(KeyVerifier):

@@ -29,7 +29,6 @@ from fastmcp.server.middleware import CallNext, Middleware, MiddlewareContext
 from fastmcp.tools import InputRequiredToolResult, Tool, ToolResult
 from mcp import MCPError
 from pydantic import ValidationError as PydanticValidationError
-from structlog.contextvars import get_contextvars
 
 from fleet_common import tracing
 from fleet_common.audit import AuditLog
@@ -44,7 +43,7 @@ from fleet_common.errors import (
     UnknownTool,
 )
 from fleet_common.limits import CallLimits
-from fleet_common.logs import with_trace_id
+from fleet_common.logs import request_facts, with_trace_id
 from fleet_common.mcp.approval import ApprovalGate, Call, Guarded, carrying_out, split_token
 from fleet_common.mcp.caching import ToolCache
 from fleet_common.mcp.identity import acting_as, caller
@@ -380,7 +379,7 @@ def translate(exc: BaseException) -> FleetError:
         case _:
             log.error("call_failed", exc_info=cause)
             return InternalError(
-                f"something went wrong here (request {get_contextvars().get('request_id', '-')})"
+                f"something went wrong here (request {request_facts().get('request_id', '-')})"
             )
 
 

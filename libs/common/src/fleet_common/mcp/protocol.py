@@ -8,6 +8,8 @@ llhttp would take its body for that protocol.
 
 from __future__ import annotations
 
+import asyncio
+
 import httptools
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -29,6 +31,11 @@ class Http1(HttpToolsProtocol):
     _reads_head = False
     _hosts = 0
     _is_last = False  # nothing more is read: the connection ends with the answers it owes
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in uvicorn
+        """Begin."""
+        super().connection_made(transport)
+        self.transport = self._outbox = _Outbox(transport, self.loop)
 
     def data_received(self, data: bytes) -> None:
         """Read what the client sent."""
@@ -110,8 +117,9 @@ class Http1(HttpToolsProtocol):
         lines += [name + b": " + value for name, value in self.headers]
         self.connections.discard(self)
         successor = H11Protocol(self.config, self.server_state, self.app_state)
-        successor.connection_made(self.transport)
-        self.transport.set_protocol(successor)
+        transport = self._outbox.emptied()
+        successor.connection_made(transport)
+        transport.set_protocol(successor)
         successor.data_received(b"\r\n".join([*lines, b"", rest]))
 
     def _refuse(self) -> None:
@@ -133,3 +141,40 @@ class Http1(HttpToolsProtocol):
     def _end_after_answers(self) -> None:
         self._is_last = True
         self.cycle.keep_alive = False
+
+
+class _Outbox(asyncio.Transport):
+    """A connection's transport, on which the head of an answer waits for the body that comes right behind it.
+
+    uvicorn writes the two one by one, and each write is a system call that wakes the client. What nothing follows goes
+    out in the loop's next turn.
+    """
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport = transport
+        self._loop = loop
+        self._waiting = b""
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Send `data`, or keep it for a moment."""
+        if self._waiting:
+            self._waiting += data
+            self.emptied()
+        else:
+            self._waiting = bytes(data)
+            self._loop.call_soon(self.emptied)
+
+    def emptied(self) -> asyncio.Transport:
+        """Send what waits, and return the transport itself."""
+        if self._waiting and not self._transport.is_closing():
+            data, self._waiting = self._waiting, b""
+            self._transport.write(data)
+        return self._transport
+
+    def close(self) -> None:
+        """Close the connection once everything is sent."""
+        self.emptied().close()
+
+    def is_closing(self) -> bool:
+        """Return whether the connection is closed or about to be."""
+        return self._transport.is_closing()

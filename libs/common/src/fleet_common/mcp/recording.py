@@ -8,7 +8,6 @@ from typing import Any
 
 from pydantic_core import to_json, to_jsonable_python
 from starlette.types import Scope
-from structlog.contextvars import get_contextvars
 
 from fleet_common.audit import AuditEvent, AuditLog
 from fleet_common.audit.events import Action, Decision
@@ -21,6 +20,7 @@ from fleet_common.errors import (
     Overloaded,
     RateLimited,
 )
+from fleet_common.logs import request_facts
 from fleet_common.mcp.envelope import Envelope
 from fleet_common.mcp.headers import header
 from fleet_common.mcp.identity import FleetToken
@@ -111,7 +111,7 @@ class Entry:
 
     def _event(self, outcome: str, decision: Decision, rule: str) -> AuditEvent:
         who = self._principal
-        bound = get_contextvars()
+        bound = request_facts()
         return AuditEvent(
             action=self._action,
             target=self._target,

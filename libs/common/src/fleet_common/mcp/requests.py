@@ -10,7 +10,6 @@ from typing import Any, TypeAlias
 
 import structlog
 from fastmcp.server.middleware import CallNext, Middleware, MiddlewareContext
-from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from fleet_common.logs import request_context
@@ -45,8 +44,7 @@ class RequestIds:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        offered = header(scope, b"x-request-id")
-        request_id = offered if _SAFE_ID.fullmatch(offered) else secrets.token_hex(8)
+        request_id = _offered_id(scope) or secrets.token_hex(8)
         caller = TraceContext.of(header(scope, b"traceparent"), header(scope, b"tracestate"))
         if caller is None and scope["method"] == "POST" and scope["path"].endswith("/mcp"):
             caller, receive = await _peeked(receive)
@@ -54,12 +52,13 @@ class RequestIds:
             if span is not None and (method := header(scope, b"mcp-method")) in _METHODS:
                 span.describe(method, None)  # whoever knows the tool adds it
 
+            told = [(b"x-request-id", request_id.encode())]
+            if trace is not None:
+                told.append((b"x-trace-id", trace.traceparent[3:35].encode()))
+
             async def send_with_id(message: Message) -> None:
                 if message["type"] == "http.response.start":
-                    answer = MutableHeaders(scope=message)
-                    answer["x-request-id"] = request_id
-                    if trace is not None:
-                        answer["x-trace-id"] = trace.traceparent[3:35]
+                    message["headers"] = [*message.get("headers", ()), *told]
                     if span is not None:
                         span.answered(message["status"], _route(scope))
                 await send(message)
@@ -97,6 +96,12 @@ class StdioRequests(Middleware):
             request_context(traceparent=trace.traceparent if trace else None),
         ):
             return await call_next(context)
+
+
+def _offered_id(scope: Scope) -> str:
+    """Return the request id that the client chose, empty when there is none or it is not safe to repeat."""
+    offered = header(scope, b"x-request-id")
+    return offered if _SAFE_ID.fullmatch(offered) else ""
 
 
 async def _peeked(receive: Receive) -> tuple[TraceContext | None, Receive]:

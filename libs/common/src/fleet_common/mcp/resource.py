@@ -9,9 +9,8 @@ import time
 
 from fastmcp.server.auth import AuthProvider
 from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser
-from starlette.authentication import AuthCredentials, AuthenticationBackend, AuthenticationError
-from starlette.middleware.authentication import AuthenticationMiddleware
-from starlette.requests import HTTPConnection, Request
+from starlette.authentication import AuthCredentials
+from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -28,8 +27,7 @@ _KEPT_S = 300  # how long a client may keep the metadata
 
 def authenticated(app: ASGIApp, verifier: AuthProvider, oauth: OAuthDoor | None) -> ASGIApp:
     """Return `app` behind authentication: 401 without a valid credential, 403 without a scope of this door."""
-    required = _RequireCaller(app, oauth)
-    return AuthenticationMiddleware(required, backend=_Backend(verifier), on_error=_cannot_tell)
+    return _Authenticated(app, verifier, oauth)
 
 
 def metadata_route(oauth: OAuthDoor) -> Route:
@@ -42,58 +40,49 @@ def metadata_route(oauth: OAuthDoor) -> Route:
     return Route(oauth.metadata_path, metadata)
 
 
-class _CannotTell(AuthenticationError):
-    """A credential that may be good, but whom to ask is away."""
-
-
-class _Backend(AuthenticationBackend):
-    """The SDK's `BearerAuthBackend`, which looks at every header to find one."""
-
-    def __init__(self, verifier: AuthProvider) -> None:
-        self._verifier = verifier
-
-    async def authenticate(
-        self, conn: HTTPConnection
-    ) -> tuple[AuthCredentials, AuthenticatedUser] | None:
-        scheme, _, credential = header(conn.scope, b"authorization").partition(" ")
-        if scheme.lower() != "bearer":
-            return None
-        try:
-            token = await self._verifier.verify_token(credential)
-        except Unavailable as exc:
-            raise _CannotTell from exc
-        if token is None or (token.expires_at and token.expires_at < int(time.time())):
-            return None
-        return AuthCredentials(token.scopes), AuthenticatedUser(token)
-
-
-def _cannot_tell(_: HTTPConnection, error: Exception) -> Response:
-    # A 401 would make the client throw its token away and ask an issuer that is down for another one.
-    away = error.__cause__
-    return error_response(away if isinstance(away, Unavailable) else Unavailable("authentication"))
-
-
-class _RequireCaller:
+class _Authenticated:
     """Lets verified callers pass whose token was granted something of what is behind the door.
 
-    FastMCP's own middleware does the same, but its answers are in the words of OAuth alone.
+    FastMCP's own middleware does the same in three layers, and its answers are in the words of OAuth alone.
     """
 
-    def __init__(self, app: ASGIApp, oauth: OAuthDoor | None) -> None:
+    def __init__(self, app: ASGIApp, verifier: AuthProvider, oauth: OAuthDoor | None) -> None:
         self._app = app
+        self._verifier = verifier
         self._oauth = oauth
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on, or answer with a challenge."""
-        token = getattr(scope.get("user"), "access_token", None)
-        if not isinstance(token, FleetToken):
+        """Pass the request on as its caller's, or answer with a challenge."""
+        try:
+            token = await self._token(scope)
+        except Unavailable as exc:
+            # A 401 would make the client throw its token away and ask an issuer that is down for another one.
+            await error_response(exc)(scope, receive, send)
+            return
+        if token is None:
             await self._stranger(scope)(scope, receive, send)
         elif self._is_without_scope(token.principal):
             text = "the token has none of the scopes of this server"
             refusal = self._challenge(PermissionDenied(text), "insufficient_scope", text)
             await refusal(scope, receive, send)
         else:
+            scope["auth"] = AuthCredentials(token.scopes)
+            scope["user"] = AuthenticatedUser(token)
             await self._app(scope, receive, send)
+
+    async def _token(self, scope: Scope) -> FleetToken | None:
+        """Return what the request's credential proves, None if there is none that opens this door now.
+
+        Raises:
+            Unavailable: whom to ask about it is away.
+        """
+        scheme, _, credential = header(scope, b"authorization").partition(" ")
+        if scheme.lower() != "bearer":
+            return None
+        token = await self._verifier.verify_token(credential)
+        if not isinstance(token, FleetToken):
+            return None
+        return None if token.expires_at and token.expires_at < int(time.time()) else token
 
     def _is_without_scope(self, principal: Principal) -> bool:
         if self._oauth is None or principal.kind != "oauth":

@@ -15,7 +15,6 @@ from urllib.parse import parse_qs
 from starlette.requests import Request as HttpRequest
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
-from structlog.contextvars import get_contextvars
 
 from fleet_common.approvals import Approvals, Approver, Request, Verdict
 from fleet_common.approvals.desk import Desk
@@ -32,6 +31,7 @@ from fleet_common.errors import (
     PermissionDenied,
     Unauthenticated,
 )
+from fleet_common.logs import request_facts
 from fleet_common.policy import PolicyFile
 from fleet_common.switches import Switches
 from fleet_common.tasks.caller import TaskCaller
@@ -168,7 +168,7 @@ def _decision(request: Request, approver: Approver, verdict: Verdict, outcome: s
 def _event(
     target: str, decision: Decision, outcome: str, rule: str, who: tuple[str, str]
 ) -> AuditEvent:
-    bound = get_contextvars()
+    bound = request_facts()
     return AuditEvent(
         action="tool",
         target=target,

@@ -41,6 +41,7 @@ class PoolMetrics:
 
     def __init__(self, metrics: Metrics) -> None:
         self.endpoints = metrics.gauge("mcp_gateway_endpoints", "Endpoints by service.", "dep")
+        self.seconds = metrics.downstream_seconds
         self.held = metrics.gauge(
             "mcp_gateway_held", "Calls held until the service has an endpoint.", "dep"
         )
@@ -70,6 +71,7 @@ class Pool:
 
     Attributes:
         zones: endpoints by zone, where that is known.
+        seconds: where the time of each attempt is noted.
     """
 
     def __init__(
@@ -84,6 +86,7 @@ class Pool:
         self.service = service
         self.endpoints: list[Endpoint] = []
         self.zones: dict[str, int] = {}
+        self.seconds = metrics.seconds.labels(dep=service)
         self.breaker = Breaker(clock=clock)
         self.budget = RetryBudget(_BUDGET, clock=clock)
         self._urls = urls
@@ -142,6 +145,8 @@ class Pool:
         """
         if not self.endpoints:
             await self._hold()
+        if len(self.endpoints) == 1:
+            return self.endpoints[0]
         now = self._clock()
         others = [e for e in self.endpoints if e not in tried] or self.endpoints
         usable = [e for e in others if e.out_until <= now] or others

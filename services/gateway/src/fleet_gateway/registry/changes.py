@@ -24,11 +24,12 @@ from fleet_common.audit import AuditLog
 from fleet_common.auth import Principal
 from fleet_common.errors import Overloaded, RateLimited
 from fleet_common.mcp.app import KEY_PATH, MCP_PATH
+from fleet_common.mcp.headers import first_values, is_repeated
 from fleet_common.mcp.recording import shed
 from fleet_gateway.routing.shares import Share
 
 LISTEN = "subscriptions/listen"
-_SINCE = b"2026-07-28"
+_LISTEN, _SINCE = LISTEN.encode(), b"2026-07-28"
 _STREAMS = 256  # each is an open connection and nothing else; one tenant holds half of them at most
 _STREAMS_OF_ONE = 16  # a person with this many clients open is rare
 Listener = Callable[[ServerEvent], None]
@@ -100,13 +101,10 @@ def is_listening(scope: Scope) -> bool:
     Only where the gateway itself answers, and only of a version whose headers are checked against the body. What says
     two things is not believed.
     """
-    versions, methods = (
-        [value for name, value in scope["headers"] if name == wanted]
-        for wanted in (b"mcp-protocol-version", b"mcp-method")
-    )
+    named = first_values(scope)
     return (
-        methods == [LISTEN.encode()]
+        named.get(b"mcp-method") == _LISTEN
         and scope["path"] in (MCP_PATH, KEY_PATH)
-        and len(versions) == 1
-        and versions[0] >= _SINCE
+        and named.get(b"mcp-protocol-version", b"") >= _SINCE
+        and not is_repeated(scope, b"mcp-")
     )

@@ -18,7 +18,7 @@ import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, TypeAlias, cast
+from typing import Any, Literal, TypeAlias
 
 import structlog
 from starlette.datastructures import Headers as HeadersView
@@ -27,9 +27,9 @@ from starlette.types import Message, Receive, Scope, Send
 from fleet_common.auth import Principal
 from fleet_common.deadline import TIMEOUT_HEADER, remaining
 from fleet_common.errors import DeadlineExceeded, FleetError, Unavailable, UpstreamFailed
+from fleet_common.logs import request_facts
 from fleet_common.mcp.body import ClientGone
 from fleet_common.mcp.gate import error_response
-from fleet_common.metrics import Metrics
 from fleet_common.tracing import ClientSpan
 from fleet_gateway.balancing.models import Endpoint
 from fleet_gateway.balancing.service import Pool
@@ -37,9 +37,10 @@ from fleet_gateway.registry.models import Catalogue
 from fleet_gateway.routing.answer import Answer
 from fleet_gateway.routing.body import Body
 from fleet_gateway.routing.connection import Broken, Connection, Headers
-from fleet_gateway.routing.connections import Connections, Refused
+from fleet_gateway.routing.connections import Connections, Exchange, Refused
 from fleet_gateway.routing.hops import HOP_BY_HOP, staying
 from fleet_gateway.routing.nesting import MARKER_HEADER, Nesting
+from fleet_gateway.routing.presence import WhileConnected
 from fleet_gateway.routing.tokens import Tokens
 
 log = structlog.get_logger()
@@ -127,7 +128,6 @@ class Forwarder:
         catalogue: Catalogue,
         tokens: Tokens,
         nesting: Nesting,
-        metrics: Metrics,
         *,
         connect_timeout_s: float,
     ) -> None:
@@ -135,7 +135,6 @@ class Forwarder:
         self._catalogue = catalogue
         self._tokens = tokens
         self._nesting = nesting
-        self._metrics = metrics
         self._connections = Connections(connect_timeout_s=connect_timeout_s)
 
     @asynccontextmanager
@@ -230,7 +229,7 @@ class Forwarder:
         """Answer an ASGI request with the service's own answer."""
         try:
             call = await self._call(to, principal, scope, receive, send)
-            async with _while_connected(call):
+            with WhileConnected(call.body, call.answer):
                 await self._answer(call, to, scope)
         except ClientGone:
             log.info("client_gone", service=to.service)
@@ -295,8 +294,7 @@ class Forwarder:
         if principal is not None:
             token = await self._tokens.token(principal, service, scope)
             own.append((b"authorization", f"Bearer {token}".encode()))
-        request_id = structlog.contextvars.get_contextvars().get("request_id")
-        if request_id:
+        if request_id := request_facts().get("request_id"):
             own.append((b"x-request-id", request_id.encode()))
         return own
 
@@ -350,21 +348,33 @@ class Forwarder:
         pool = call.pool
         endpoint = await pool.choose(call.tried)
         call.tried.append(endpoint)
-        left_s = remaining(math.inf)
         began = time.monotonic()
         endpoint.in_flight += 1
         try:
-            async with asyncio.timeout(None if left_s == math.inf else left_s + _GRACE_S) as limit:
-                async with self._sent(call, endpoint, left_s) as response:
-                    limit.reschedule(None)
+            with _span(call, endpoint) as span:
+                async with self._request(call, endpoint, span) as response:
+                    span.answered(response.status)
                     return await self._receive(call, endpoint, response, began)
+        except Refused as exc:
+            raise self._lost(call, endpoint, "refused", exc) from exc
+        except Broken as exc:
+            raise self._lost(call, endpoint, "broken", exc) from exc
         except TimeoutError:
             raise DeadlineExceeded(f"the {pool.service} service did not answer in time") from None
         finally:
             endpoint.in_flight -= 1
-            self._metrics.downstream_seconds.labels(dep=pool.service).observe(
-                time.monotonic() - began
-            )
+            pool.seconds.observe(time.monotonic() - began)
+
+    def _request(self, call: Call, endpoint: Endpoint, span: ClientSpan) -> Exchange:
+        left_s = remaining(math.inf)
+        return self._connections.request(
+            endpoint.address,
+            call.method,
+            endpoint.address.path if call.target is None else call.target,
+            _with(call.headers, _attempt_headers(endpoint, left_s), span.headers),
+            None if call.method in {"GET", "HEAD"} else call.body.content(),
+            answer_s=None if left_s == math.inf else left_s + _GRACE_S,
+        )
 
     async def _receive(
         self, call: Call, endpoint: Endpoint, response: Connection, began: float
@@ -384,26 +394,6 @@ class Forwarder:
         pool.answered(endpoint, time.monotonic() - began)
         await call.answer.pass_on(response)
         return "shed" if was_shed else "good"
-
-    @asynccontextmanager
-    async def _sent(
-        self, call: Call, endpoint: Endpoint, left_s: float
-    ) -> AsyncGenerator[Connection]:
-        """Send the request and yield the answer, its body still unread."""
-        with _span(call, endpoint) as span:
-            headers = _with(call.headers, _attempt_headers(endpoint, left_s), span.headers)
-            body = None if call.method in {"GET", "HEAD"} else call.body.content()
-            target = endpoint.address.path if call.target is None else call.target
-            try:
-                async with self._connections.request(
-                    endpoint.address, call.method, target, headers, body
-                ) as response:
-                    span.answered(response.status)
-                    yield response
-            except Refused as exc:
-                raise self._lost(call, endpoint, "refused", exc) from exc
-            except Broken as exc:
-                raise self._lost(call, endpoint, "broken", exc) from exc
 
     def _lost(
         self, call: Call, endpoint: Endpoint, reason: Reason, exc: Exception
@@ -455,35 +445,6 @@ def _span(call: Call, endpoint: Endpoint) -> ClientSpan:
             "http.request.resend_count": len(call.tried) - 1,
         },
     )
-
-
-@asynccontextmanager
-async def _while_connected(call: Call) -> AsyncGenerator[None]:
-    """Cancel the block when the client hangs up before its answer is complete.
-
-    Raises:
-        ClientGone: it did.
-    """
-    task = cast("asyncio.Task[Any]", asyncio.current_task())
-    has_left = False
-
-    def cancel(watch: asyncio.Task[None]) -> None:
-        nonlocal has_left
-        # Servers report the end of an answer as a disconnect, too.
-        if not watch.cancelled() and not call.answer.is_complete:
-            has_left = task.cancel()
-
-    watch = asyncio.create_task(call.body.client_left(), name="client-left")
-    watch.add_done_callback(cancel)
-    try:
-        yield
-    except asyncio.CancelledError:
-        if has_left and task.uncancel() == 0:
-            raise ClientGone from None
-        raise
-    finally:
-        watch.remove_done_callback(cancel)
-        watch.cancel()
 
 
 def receive_once(body: bytes) -> Receive:

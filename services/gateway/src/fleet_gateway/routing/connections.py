@@ -38,13 +38,13 @@ class Exchange:
         self,
         connections: Connections,
         address: Address,
-        method: str,
-        head: bytes,
-        body: bytes | AsyncIterable[bytes],
+        asked: tuple[str, bytes, bytes | AsyncIterable[bytes]],
+        answer_s: float | None,
     ) -> None:
         self._connections = connections
         self._address = address
-        self._asked = method, head, body
+        self._asked = asked
+        self._answer_s = answer_s
 
     async def __aenter__(self) -> Connection:
         """Send the request and return the connection with the head of the answer.
@@ -52,8 +52,15 @@ class Exchange:
         Raises:
             Refused: nobody took it.
             Broken: nobody answered.
+            TimeoutError: nobody did in time.
             Unavailable: the gateway is not open.
         """
+        if self._answer_s is None:
+            return await self._begin()
+        async with asyncio.timeout(self._answer_s):
+            return await self._begin()
+
+    async def _begin(self) -> Connection:
         connection = self._connection = await self._connections.take(self._address)
         try:
             await connection.ask(*self._asked)
@@ -103,6 +110,8 @@ class Connections:
         target: str,
         headers: Iterable[tuple[bytes, bytes]],
         body: bytes | AsyncIterable[bytes] | None = None,
+        *,
+        answer_s: float | None = None,
     ) -> Exchange:
         """Return the exchange of one request.
 
@@ -112,6 +121,7 @@ class Connections:
             target: path and query.
             headers: all but those that frame the body.
             body: None for none.
+            answer_s: time until the head of the answer is there, in seconds; None for no end.
 
         Raises:
             InvalidInput: no header can hold one of the values.
@@ -122,7 +132,7 @@ class Connections:
         elif body is not None:
             framing = [(b"transfer-encoding", b"chunked")]
         head = _head(method, target, [*headers, *framing])
-        return Exchange(self, address, method, head, b"" if body is None else body)
+        return Exchange(self, address, (method, head, body or b""), answer_s)
 
     async def take(self, address: Address) -> Connection:
         """Return a connection that is kept, or a new one.

@@ -17,10 +17,13 @@ _PERSISTENCE = frozenset({b"keep-alive", b"close"})
 
 
 def staying(always: frozenset[bytes], headers: Iterable[tuple[bytes, bytes]]) -> frozenset[bytes]:
-    """Return the names, in lower case, that go no further: those in `always`, and what `Connection` names besides."""
+    """Return the names that go no further: those in `always`, and what `Connection` names besides.
+
+    All names are in lower case.
+    """
     named = always
     for name, value in headers:
-        if name.lower() == b"connection" and value not in _PERSISTENCE:
+        if name == b"connection" and value not in _PERSISTENCE:
             words = {word.strip().lower() for word in value.split(b",")}
             named |= {word for word in words if not word.startswith(_KEPT)}
     return named

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 from mcp.shared.inbound import decode_header_value
+from starlette.types import Scope
 
 from fleet_common.mcp.envelope import Envelope
+from fleet_common.mcp.headers import first_values, is_repeated
 
 LISTS = {
     "tools/list": "tools",
@@ -20,19 +21,18 @@ TASKS = frozenset({"tasks/get", "tasks/update", "tasks/cancel"})
 """Methods about a task; its id begins with the service that has it, as in `aiml.Zk3…`."""
 
 
-def of_headers(headers: Iterable[tuple[bytes, bytes]]) -> Envelope | None:
+def of_headers(scope: Scope) -> Envelope | None:
     """Return the envelope that a 2026-07-28 client put into its headers, None when the body must say it.
 
     Only such a client's headers may be believed: the services check them against the body, whereas for an
     older version an intermediary must not trust them (MCP 2026-07-28, "Standard headers"). Neither may headers that
     come twice: whoever is behind could believe the other one.
     """
-    found = [pair for pair in headers if pair[0].startswith(b"mcp-")]
-    named = dict(found)
+    named = first_values(scope)
     method = named.get(b"mcp-method")
     if method is None or named.get(b"mcp-protocol-version", b"") < b"2026-07-28":
         return None
-    if len(named) < len(found):
+    if is_repeated(scope, b"mcp-"):
         return None
     name = decode_header_value(named.get(b"mcp-name", b"").decode("latin-1"))
     return Envelope(method.decode("latin-1"), name or "")

@@ -77,7 +77,7 @@ class Router:
             with self._listeners.held(principal, scope):
                 await self._local(scope, receive, send)
             return
-        envelope = of_headers(scope["headers"])
+        envelope = of_headers(scope)
         if envelope is None or envelope.method not in _BY_HEADER or envelope.name == CALL:
             body = await read_body(receive)
             receive = replay(body, receive)

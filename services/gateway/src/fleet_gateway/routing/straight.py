@@ -53,7 +53,7 @@ class Straight:
         await self._forwarder.forward(self._to, principal_of(scope), scope, receive, send)
 
     async def _sift(self, held: frozenset[str], scope: Scope, receive: Receive, send: Send) -> None:
-        envelope = of_headers(scope["headers"])
+        envelope = of_headers(scope)
         if envelope is None:
             body = await read_body(receive)
             receive, envelope = replay(body, receive), of_body(parsed(body))

@@ -32,11 +32,10 @@ from fastmcp_tasks.models import (
 from mcp import MCPError
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 from redis.exceptions import ConnectionError as ConnectionFailed
-from structlog.contextvars import get_contextvars
 
 from fleet_common.auth import Principal
 from fleet_common.errors import Unauthenticated, Unavailable
-from fleet_common.logs import current_traceparent
+from fleet_common.logs import current_traceparent, request_facts
 from fleet_common.mcp.approval import approved_plan
 from fleet_common.mcp.identity import acting_as_token, caller
 from fleet_common.mcp.runtime import Runtime
@@ -127,7 +126,7 @@ class FleetTasks(TasksExtension):
         stored = TaskCaller(
             principal,
             time.time(),
-            get_contextvars().get("request_id"),
+            request_facts().get("request_id"),
             current_traceparent(),
             approved_plan(),
         )
