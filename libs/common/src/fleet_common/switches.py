@@ -9,7 +9,7 @@ until somebody switches it on. A process that has never read it is not ready.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -197,6 +197,10 @@ class Switches:
         return bool(self._off) and any(
             kind == "tool" and fnmatchcase(tool, glob) for kind, glob in self._off
         )
+
+    def hidden(self, tools: Iterable[str]) -> frozenset[str]:
+        """Return those of `tools` that lists leave out."""
+        return frozenset(filter(self.hides, tools)) if self._off else frozenset()
 
     def checks(self) -> tuple[Check, ...]:
         """Return what readiness must ask: who does not know what is off must not serve."""

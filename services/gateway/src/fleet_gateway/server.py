@@ -209,7 +209,7 @@ def create_gateway(
         own,
         registry,
         forwarder,
-        ListMerger(own, parts.lists, hides=run.switches.hides),
+        ListMerger(own, parts.lists, hidden=run.switches.hidden),
         parts.roster.fallbacks,
         listeners=Listeners(run.audit),
         inner=InnerCalls(run.limits, run.audit),

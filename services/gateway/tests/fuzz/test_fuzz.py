@@ -228,7 +228,7 @@ SHAPES: list[Callable[[bytes], bytes]] = [
     lambda body: b"[" + body + b"]",
     lambda body: b"[" + body + b"," + body + b"]",
     lambda body: b"\xef\xbb\xbf" + body,
-    lambda body: body.decode().encode("utf-16"),
+    lambda body: body.decode("latin-1").encode("utf-16"),
     lambda body: body[: len(body) // 2],
     lambda body: body + body,
     lambda body: body[:-1] + b',"method":"tools/call"}',

@@ -15,7 +15,7 @@ from fleet_common.audit import AuditLog
 from fleet_common.deadline import TIMEOUT_HEADER, deadline
 from fleet_common.errors import FleetError, Overloaded
 from fleet_common.logs import with_trace_id
-from fleet_common.mcp.headers import header
+from fleet_common.mcp.headers import first_values, header
 from fleet_common.mcp.identity import FleetToken
 from fleet_common.mcp.recording import shed
 
@@ -34,10 +34,9 @@ class ApiKeyHeader:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Add the header when it is missing and pass the request on."""
         if scope["type"] == "http":
-            key = header(scope, b"x-api-key")
-            if key and not header(scope, b"authorization"):
-                bearer = (b"authorization", f"Bearer {key}".encode("latin-1"))
-                scope["headers"] = [*scope["headers"], bearer]
+            named = first_values(scope)
+            if (key := named.get(b"x-api-key")) and not named.get(b"authorization"):
+                scope["headers"] = [*scope["headers"], (b"authorization", b"Bearer " + key)]
         await self._app(scope, receive, send)
 
 

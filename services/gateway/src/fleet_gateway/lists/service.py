@@ -7,12 +7,12 @@ the rows.
 
 from __future__ import annotations
 
-import json
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 from typing import Any
 
+from pydantic_core import to_json
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from fleet_common.auth import Principal
@@ -41,10 +41,10 @@ class ListMerger:
         local: ASGIApp,
         cache: ListCache,
         *,
-        hides: Callable[[str], bool] = lambda _name: False,
+        hidden: Callable[[Iterable[str]], frozenset[str]] = lambda _names: frozenset(),
     ) -> None:
         self._local = local
-        self._hides = hides
+        self._hidden = hidden
         self._cache = cache
         self._forms: OrderedDict[Form, dict[str, Any]] = OrderedDict()
 
@@ -72,9 +72,6 @@ class ListMerger:
         while len(self._forms) > _FORMS:
             self._forms.popitem(last=False)
 
-    def _hidden(self, merged: Merged) -> frozenset[str]:
-        return frozenset(row.key for row in merged.rows if self._hides(row.key))
-
     def _body(
         self, message: dict[str, Any], said: dict[str, Any], merged: Merged, toolset: Toolset
     ) -> bytes:
@@ -82,10 +79,14 @@ class ListMerger:
         result = said
         if "ttlMs" in said:
             result = {**said, "ttlMs": merged.ttl_ms(self._cache.now()), "cacheScope": "private"}
-        rows = _joined(merged, toolset if key == "tools" else None, self._hidden(merged))
+        rows = _joined(
+            merged,
+            toolset if key == "tools" else None,
+            self._hidden(row.key for row in merged.rows),
+        )
         around = {"jsonrpc": "2.0", "id": message["id"], "result": {**result, key: []}}
         # The rows come last, so that what is left to write is `]}}`.
-        return json.dumps(around, separators=(",", ":")).encode()[:-3] + rows + b"]}}"
+        return to_json(around)[:-3] + rows + b"]}}"
 
 
 @lru_cache(maxsize=256)  # a list of 100 tools is about 100 KB
@@ -108,7 +109,7 @@ def _form_of(message: Any, scope: Scope) -> Form | None:
     if isinstance(params, dict) and isinstance(meta, dict):
         params = {**params, "_meta": {k: v for k, v in meta.items() if k not in _VOLATILE_META}}
     headers = tuple(pair for pair in scope["headers"] if pair[0] in _FORM_HEADERS)
-    said = json.dumps([message.get("jsonrpc"), message["method"], params], sort_keys=True)
+    said = to_json([message.get("jsonrpc"), message["method"], params])
     return headers, said, "params" in message
 
 
