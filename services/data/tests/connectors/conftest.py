@@ -23,11 +23,27 @@ from fleet_common.auth.keys import KeyFile
 from fleet_common.mcp.app import create_app
 from fleet_common.metrics import Metrics
 from fleet_common.testing.http import serving
+from fleet_common.testing.npm import npm_packages
 from fleet_data.connectors.credentials import Credentials
 from fleet_data.connectors.opening import open_credentials
 from fleet_data.server import SERVICE
 from fleet_data.settings import Settings
 from fleet_data.testing.oauth import CLIENT_ID, CLIENT_SECRET, OAuthServer
+
+# The same pins as for GitHub, so that one machine installs them once.
+PINS = Path(__file__).parents[3] / "devops" / "tests" / "emulate" / "package.json"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    # Here and not in the fixture: the first run of a machine downloads, and a test has ten seconds.
+    if any("emulated" in getattr(item, "fixturenames", ()) for item in items):
+        npm_packages(PINS)
+
+
+@pytest.fixture(scope="session")
+def emulate_pins() -> Path:
+    """What is installed of npm."""
+    return PINS
 
 
 @pytest.fixture
