@@ -14,6 +14,7 @@ from fastmcp.exceptions import ToolError
 
 from fleet_cli.calling import call_tool
 from fleet_common.testing.wire import text
+from fleet_data.settings import Settings
 from fleet_data.testing.oauth import OAuthServer
 
 
@@ -151,10 +152,17 @@ async def test_the_question_to_the_provider_is_the_least_and_leads_back_to_one_a
         assert (await status(client))["hubspot"] == ["open", None]
 
 
-async def test_what_the_operator_left_out_is_named(connect: Callable[..., Any]) -> None:
+async def test_what_the_operator_left_out_is_named(
+    connect: Callable[..., Any], settings: Settings
+) -> None:
     async with connect() as client:
         with pytest.raises(ToolError, match="FLEET_DATA_LINKS_URL"):
             await begin(client, "google")
         states = {name: state for name, (state, _) in (await status(client)).items()}
         off = ("google", "hubspot", "linkedin")
         assert states == {**dict.fromkeys(off, "off"), "slack": "open", "stripe": "open"}
+    keyless = settings.model_copy(update={"credentials_keys": (), "links_url": "https://x"})
+    async with connect(settings=keyless) as client:
+        with pytest.raises(ToolError, match="FLEET_DATA_CREDENTIALS_KEYS"):
+            await begin(client, "stripe")
+        assert {state for state, _ in (await status(client)).values()} == {"off"}

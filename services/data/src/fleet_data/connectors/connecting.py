@@ -169,7 +169,8 @@ class Connections:
             Standing(
                 each.provider,
                 accounts.get(each.provider.name),
-                is_registered=each.provider.oauth is None or each.client is not None,
+                is_registered=self.vault.can_seal
+                and (each.provider.oauth is None or each.client is not None),
             )
             for each in channels
         ]

@@ -40,6 +40,11 @@ class Vault:
         self._newest = _key_id(texts[-1]) if texts else None
 
     @property
+    def can_seal(self) -> bool:
+        """Return whether there is a key."""
+        return self._newest is not None
+
+    @property
     def newest(self) -> bytes:
         """Return how everything begins that was sealed with the newest key.
 
