@@ -52,7 +52,7 @@ async def make_note(client: Client[Any]) -> str:
 
 
 async def delete(client: Client[Any], note: str) -> CallToolResult:
-    arguments = {"object": "note", "id": note, "if_version": 1}
+    arguments = {"object": "note", "ids": [note], "if_version": 1}
     result: CallToolResult = await client.call_tool("crm_delete", arguments, raise_on_error=False)
     return result
 
@@ -61,7 +61,7 @@ async def test_a_modern_client_asks_its_user(fleet: Fleet) -> None:
     async with connect(fleet, "auto") as client:
         note = await make_note(client)
         deleted = await delete(client, note)
-        assert (deleted.structured_content or {})["id"] == note, text(deleted)
+        assert json.loads(text(deleted))["rows"] == [[note, "deleted", 2]]
         assert text(await delete(client, note)).startswith("not_found:")
 
 
@@ -71,7 +71,7 @@ async def test_a_tool_behind_the_search_asks_too(fleet: Fleet) -> None:
     async with connect(fleet, "auto") as client:
         note = await make_note(client)
     async with Client(transport, elicitation_handler=yes) as client:
-        call = {"name": "crm_delete", "arguments": {"object": "note", "id": note}}
+        call = {"name": "crm_delete", "arguments": {"object": "note", "ids": [note]}}
         deleted = await client.call_tool("fleet_call_tool", call)
         assert note in text(deleted)
 
@@ -81,7 +81,7 @@ async def test_over_plain_http_it_is_approved_elsewhere(fleet: Fleet) -> None:
         note = await make_note(client)
     headers = {"authorization": f"Bearer {fleet.key}"}
     async with httpx.AsyncClient(base_url=fleet.origin("gateway"), headers=headers) as http:
-        call = {"object": "note", "id": note}
+        call = {"object": "note", "ids": [note]}
         asked = await http.post("/api/tools/crm_delete", json=call)
         assert asked.status_code == 428, asked.text
         id_ = re.search(r"fleet approve (\w+)", asked.text)

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 from pydantic import TypeAdapter
 
-from fleet_common.errors import InvalidInput
+from fleet_common.errors import InvalidInput, PermissionDenied
 from fleet_data.claims import Caller
 from fleet_data.crm.filters import Filter
 from fleet_data.crm.objects import OBJECTS
 from fleet_data.crm.service import Crm
+from fleet_data.pool import Database
 
 FILTER: TypeAdapter[Filter] = TypeAdapter(Filter)
 
@@ -259,3 +261,25 @@ async def test_schema_of_an_unknown_object_lists_those_there_are(
 ) -> None:
     with pytest.raises(InvalidInput, match="Objects: company, contact"):
         await demo_crm.describe(demo, "x'; DROP TABLE contacts")
+
+
+async def test_related_records_come_with_records(
+    demo_crm: Crm, seeded: Database, demo: Caller
+) -> None:
+    async with seeded.reading(demo) as connection:
+        rows = await connection.fetch(
+            "SELECT id, company_id FROM crm.contacts WHERE id IN (SELECT contact_id FROM crm.deals) "
+            "ORDER BY id LIMIT 3"
+        )
+    ids = [UUID(row["id"]) for row in rows]
+    companies = await demo_crm.related(demo, "contact", "company", ids, limit=100)
+    assert {row[0] for row in companies.rows} == {row["company_id"] for row in rows}
+    deals = await demo_crm.related(demo, "contact", "deal", ids, limit=100)
+    assert {UUID(row[deals.columns.index("contact_id")]) for row in deals.rows} == set(ids)
+    few = await demo_crm.related(demo, "contact", "deal", ids, limit=1)
+    assert (len(few.rows), few.next_cursor is None) == (1, len(deals.rows) == 1)
+    with pytest.raises(InvalidInput, match="no field relates lead and company"):
+        await demo_crm.related(demo, "lead", "company", ids, limit=1)
+    blind = replace(demo, masks=frozenset({"contact.company_id"}))
+    with pytest.raises(PermissionDenied):
+        await demo_crm.related(blind, "contact", "company", ids, limit=1)

@@ -79,7 +79,7 @@ async def apply(crm: Crm, caller: Caller, change: tuple[str, Any], deals: list[s
         if how >= len(page.rows):
             return None
         return (
-            await crm.delete(Deletion(caller, "contact", UUID(page.rows[how][0])))
+            await crm.delete(Deletion(caller, "contact", [UUID(page.rows[how][0])]))
         ).change_set_id
     records = how
     if what == "deal":
@@ -149,7 +149,7 @@ async def test_a_unique_value_that_was_taken_since_stops_the_undoing(
     crm: Crm, history: History, demo: Caller
 ) -> None:
     made = await crm.upsert(demo, "contact", [{"last_name": "A", "email": "a@example.com"}])
-    gone = await crm.delete(Deletion(demo, "contact", UUID(made.rows[0].id)))
+    gone = await crm.delete(Deletion(demo, "contact", [UUID(made.rows[0].id)]))
     await crm.upsert(demo, "contact", [{"last_name": "B", "email": "a@example.com"}])
     with pytest.raises(AlreadyExists, match="email"):
         await undo(history, demo, gone.change_set_id)
@@ -176,7 +176,7 @@ async def test_history_names_who_changed_what_and_hides_what_is_masked(
     made = await crm.upsert(demo, "lead", [{"name": "Ada", "email": "ada@example.com"}])
     id_ = UUID(made.rows[0].id)
     await crm.upsert(replace(demo, subject="key:else"), "lead", [{"id": str(id_), "score": 9}])
-    await crm.delete(Deletion(demo, "lead", id_))
+    await crm.delete(Deletion(demo, "lead", [id_]))
     first = await history.of_record(demo, "lead", id_, limit=2)
     rest = await history.of_record(demo, "lead", id_, limit=2, cursor=first.next_cursor)
     rows = [*first.rows, *rest.rows]

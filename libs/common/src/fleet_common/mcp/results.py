@@ -30,6 +30,7 @@ def table(
     next_cursor: str | None = None,
     note: str | None = None,
     extra: Mapping[str, Any] | None = None,
+    beside: Mapping[str, Any] | None = None,
 ) -> ToolResult:
     """Return rows as one compact JSON text and their envelope as structured content.
 
@@ -40,6 +41,7 @@ def table(
         next_cursor: where the next page starts.
         note: one sentence for the model, such as how to narrow the question.
         extra: further facts about the whole result, shown in both parts.
+        beside: further rows, shown in the text alone.
     """
     envelope: dict[str, Any] = {
         "columns": list(columns),
@@ -52,7 +54,7 @@ def table(
     shown = {
         k: v for k, v in envelope.items() if v is not None and v is not False and k != "row_count"
     }
-    shown["rows"] = rows
+    shown |= {"rows": rows, **(beside or {})}
     return ToolResult(content=to_json(shown).decode(), structured_content=envelope)
 
 

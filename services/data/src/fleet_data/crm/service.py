@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
 from typing import Any, Protocol
 from uuid import UUID
 
@@ -13,8 +14,8 @@ from fleet_common.errors import InvalidInput, PermissionDenied
 from fleet_data.claims import Caller
 from fleet_data.crm.changing import Change, ChangeSet, changed, planned
 from fleet_data.crm.cursor import CursorSigner
-from fleet_data.crm.deletion import Deleted, Deletion, delete, plan_deletion
-from fleet_data.crm.filters import Filter
+from fleet_data.crm.deletion import MOST, Deleted, Deletion, delete, plan_deletion
+from fleet_data.crm.filters import Filter, Where
 from fleet_data.crm.models import (
     MASK,
     Detail,
@@ -30,6 +31,7 @@ from fleet_data.crm.models import (
 from fleet_data.crm.objects import OBJECTS
 from fleet_data.crm.properties import is_custom
 from fleet_data.crm.questions import Known, shown_to, understood
+from fleet_data.crm.relatives import joining
 from fleet_data.crm.transaction import Transaction
 from fleet_data.crm.upsert import Upsert, restored, upsert
 
@@ -144,6 +146,29 @@ class Crm:
         rows = [by_id[id_] for id_ in wanted if id_ in by_id]
         return Found(_page(chosen, rows), [id_ for id_ in wanted if id_ not in by_id])
 
+    async def related(
+        self, caller: Caller, name: str, other: str, ids: Sequence[UUID], *, limit: int
+    ) -> Page:
+        """Return records of another object that belong to these, newest first; each shows which of them it is of.
+
+        Raises:
+            InvalidInput: no field relates the two objects.
+            PermissionDenied: that field is masked.
+        """
+        named = [str(id_) for id_ in ids]
+        of, mine = OBJECTS[name].masking(caller.masks), await shown_to(self._store, caller, other)
+        column, theirs = joining(of, mine)
+        if theirs == "id":  # the records themselves say to whom they belong
+            found = await self.get(caller, name, ids, fields=[column])
+            there = sorted({row[0] for row in found.page.rows if row[0]})
+            if not there:
+                return _page(_chosen(mine, None), [])
+            where = Where(field="id", op="in", value=[*there])
+            return await self.search(caller, other, where=where, limit=limit)
+        fields = dict.fromkeys([theirs, *(field.name for field in _chosen(mine, None))])
+        where = Where(field=theirs, op="in", value=[*named])
+        return await self.search(caller, other, where=where, fields=[*fields], limit=limit)
+
     async def upsert(
         self,
         caller: Caller,
@@ -192,30 +217,38 @@ class Crm:
         """Return what `delete` would do; None when the call was answered before and will change nothing.
 
         Raises:
+            InvalidInput: the filter finds too many.
             NotFound: there is no such record.
-            VersionConflict: it is at another version than the caller thinks.
+            VersionConflict: one is at another version than the caller thinks.
             KeyReused: the key was used with other arguments.
         """
+        call = await self._chosen_by_filter(call)
         plan: Plan | None = await planned(
             self._store, call.change, lambda changes: plan_deletion(changes, call)
         )
         return plan
 
-    async def delete(self, call: Deletion, *, planned_version: int | None = None) -> Deleted:
-        """Delete a record softly, at `planned_version`, else at the one the caller named, else at any.
+    async def delete(self, call: Deletion, *, planned_version: str | None = None) -> Deleted:
+        """Delete records softly, if they are at `planned_version`, in one change set.
 
         Raises:
-            NotFound: there is no such record.
-            VersionConflict: it is at another version.
-            KeyReused: the key was used with other arguments.
+            as `plan_deletion`.
+            Conflict: they are not what was planned.
         """
+        call = await self._chosen_by_filter(call)
         change = call.change
-        at = call.if_version if planned_version is None else planned_version
 
         async def make(changes: Transaction) -> Any:
-            return await delete(changes, call, change_set=change.id, at_version=at)
+            return await delete(changes, call, change_set=change.id, planned=planned_version)
 
         return Deleted(**await changed(self._store, change, make))
+
+    async def _chosen_by_filter(self, call: Deletion) -> Deletion:
+        """Return the call with the ids that its filter finds now."""
+        if call.where is None:
+            return call
+        found = await self.ids(call.caller, call.name, call.where, most=MOST)
+        return replace(call, ids=[UUID(id_) for id_ in found])
 
     async def describe(
         self, caller: Caller, name: str, *, detail: Detail = "full"

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from fastmcp.dependencies import Depends
 from fastmcp.tools import ToolResult, tool
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, WithJsonSchema
 
 from fleet_common.approvals import Plan, needs_approval
 from fleet_common.errors import InvalidInput, PermissionDenied
@@ -20,18 +20,22 @@ from fleet_data.crm.annotations import (
     DESTROYS,
     READS,
     WRITES,
+    AlikeFilter,
+    AlikeObject,
     FilterParam,
     ObjectParam,
     not_theirs,
 )
-from fleet_data.crm.deletion import Deleted, Deletion
-from fleet_data.crm.models import Detail, ObjectName, Upserted
+from fleet_data.crm.deletion import MOST, Deletion
+from fleet_data.crm.filters import Filter
+from fleet_data.crm.models import Detail, ObjectName, Page, Upserted
 from fleet_data.crm.objects import OBJECTS
 from fleet_data.crm.service import Crm
 from fleet_data.crm.showing import fenced
 from fleet_data.deps import Deps, get_caller, get_crm
 
 _SEARCH_CHARS = 500  # of a free text in a list; crm_get returns the whole
+_RELATED = 100  # related records of one object that come with records
 
 
 @tool(
@@ -127,6 +131,17 @@ async def crm_get(  # noqa: PLR0917 - parameters of a tool are named
     object: ObjectParam,  # noqa: A002 - the name callers know
     ids: Annotated[list[UUID], Field(min_length=1, max_length=100, description="Ids.")],
     fields: Fields = None,
+    include: Annotated[
+        list[ObjectName],
+        Field(max_length=5),
+        WithJsonSchema(
+            {
+                "type": "array",
+                "items": {"type": "string"},
+                "description": "Related records, too: objects, such as company or deal.",
+            }
+        ),
+    ] = [],  # noqa: B006 - never changed
     grant: Grant = CurrentGrant(),
     caller: Caller = Depends(get_caller),
     crm: Crm = Depends(get_crm),
@@ -136,10 +151,15 @@ async def crm_get(  # noqa: PLR0917 - parameters of a tool are named
     if most < len(ids):
         raise InvalidInput(f"ids: your roles read at most {most} records at once")
     found = await crm.get(caller, object, ids, fields=fields)
+    related = {
+        each: _included(await crm.related(caller, object, each, ids, limit=grant.rows(_RELATED)))
+        for each in dict.fromkeys(include)
+    }
     return table(
         found.page.columns,
         fenced(found.page, at_most=None),
         extra={"missing_ids": list(found.missing_ids)},
+        beside={"included": related} if related else None,
     )
 
 
@@ -199,38 +219,50 @@ class DeletionArguments(BaseModel):
     """What a plan needs to know of a call of crm_delete."""
 
     object: ObjectName
-    id: UUID
+    ids: list[UUID] | None = None
+    filter: Filter | None = None
     if_version: int | None = None
     dry_run: bool = False
     idempotency_key: str | None = None
 
+    def call(self, caller: Caller) -> Deletion:
+        """Return the call that these are.
+
+        Raises:
+            InvalidInput: neither ids nor a filter are given, or both are, or a version of many records.
+        """
+        if (self.ids is None) == (self.filter is None):
+            raise InvalidInput("give either ids or filter")
+        if self.if_version is not None and len(self.ids or ()) != 1:
+            raise InvalidInput("if_version goes with one id")
+        key, dry_run = self.idempotency_key, self.dry_run
+        ids = self.ids or []
+        return Deletion(caller, self.object, ids, self.filter, self.if_version, key, dry_run)
+
 
 async def plan_crm_delete(arguments: DeletionArguments, grant: Grant, deps: Deps) -> Plan | None:
-    """Return which record would be deleted, for whoever is asked to approve it."""
+    """Return which records would be deleted, for whoever is asked to approve it."""
     if arguments.dry_run:
         return None
-    call = Deletion(
-        get_caller(grant),
-        arguments.object,
-        arguments.id,
-        arguments.if_version,
-        arguments.idempotency_key,
-    )
-    return await deps.crm.plan_deletion(call)
+    return await deps.crm.plan_deletion(arguments.call(get_caller(grant)))
 
 
 @needs_approval(plan=plan_crm_delete)
 @tool(
-    title="Delete a CRM record",
+    title="Delete CRM records",
     meta=touches("private"),
     annotations=DESTROYS,
+    output_schema=TABLE_SCHEMA,
     tags={"crm"},
 )
 async def crm_delete(  # noqa: PLR0917 - parameters of a tool are named
-    object: ObjectParam,  # noqa: A002 - the name callers know
-    id: Annotated[UUID, Field(description="Id of the record.")],  # noqa: A002 - as above
+    object: AlikeObject,  # noqa: A002 - the name callers know
+    ids: Annotated[
+        list[UUID] | None, Field(min_length=1, max_length=MOST, description="Ids; or filter.")
+    ] = None,
+    filter: AlikeFilter = None,  # noqa: A002 - as above
     if_version: Annotated[
-        int | None, Field(ge=1, description="Delete only at this version of the record.")
+        int | None, Field(ge=1, description="With one id: only at this version.")
     ] = None,
     dry_run: DryRun = False,
     idempotency_key: IdempotencyKey = None,
@@ -238,16 +270,21 @@ async def crm_delete(  # noqa: PLR0917 - parameters of a tool are named
     grant: Grant = CurrentGrant(),
     caller: Caller = Depends(get_caller),
     crm: Crm = Depends(get_crm),
-) -> Deleted:
-    """Delete one record; a person is asked first and sees which one.
-
-    Nothing that points at the record is deleted with it. It can be undone for as long as the change log is kept. Read
-    the record before, and pass its `version` as `if_version`.
-    """
+) -> ToolResult:
+    """Delete up to 500 records, after a person has seen which; nothing that points at them goes. crm_undo undoes it."""
     _may_define(object, grant)
-    call = Deletion(caller, object, id, if_version, idempotency_key, dry_run)
-    planned = int(plan.object_version) if plan and plan.object_version else None
-    return await crm.delete(call, planned_version=planned)
+    told = DeletionArguments(
+        object=object,
+        ids=ids,
+        filter=filter,
+        if_version=if_version,
+        dry_run=dry_run,
+        idempotency_key=idempotency_key,
+    )
+    planned = plan.object_version if plan else None
+    deleted = await crm.delete(told.call(caller), planned_version=planned)
+    facts = {"change_set_id": deleted.change_set_id, "dry_run": deleted.dry_run}
+    return table(["id", "outcome", "version"], deleted.rows, extra=facts)
 
 
 TOOLS = (crm_describe, crm_search, crm_get, crm_upsert, crm_delete)
@@ -261,6 +298,13 @@ def _may_define(name: str, grant: Grant) -> None:
     """
     if name in not_theirs(grant):
         raise PermissionDenied("properties are defined by roles with the scope data:admin")
+
+
+def _included(page: Page) -> dict[str, Any]:
+    """Return related records as the text shows them."""
+    rows = fenced(page, at_most=_SEARCH_CHARS)
+    more = {"truncated": True} if page.next_cursor else {}
+    return {"columns": page.columns, "rows": rows, **more}
 
 
 def _outcomes(result: Upserted) -> ToolResult:

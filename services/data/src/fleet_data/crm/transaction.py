@@ -30,8 +30,8 @@ class Transaction(Protocol):
     async def write(self, of: ObjectDef, writes: Sequence[Write]) -> Mapping[UUID, int]:
         """Insert and update records and return their new versions by id."""
 
-    async def delete(self, of: ObjectDef, id_: UUID) -> int:
-        """Delete a record that `load` returned, softly, and return its last version."""
+    async def delete(self, of: ObjectDef, ids: Sequence[UUID]) -> Mapping[UUID, int]:
+        """Delete records that `load` returned, softly, and return their last versions by id."""
 
     def attempt(self) -> AbstractAsyncContextManager[None]:
         """Undo what the block did when it raises, and only that."""

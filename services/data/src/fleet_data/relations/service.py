@@ -138,8 +138,8 @@ class Relations:
             of = await _object(changes, caller, merging.name)
             winner, losers = await _records(changes, of, merging)
             chosen = _chosen(of, winner, losers)
-            for loser in losers:  # first, so that their unique values are free
-                await changes.delete(of, loser.id)
+            # First, so that their unique values are free.
+            await changes.delete(of, [loser.id for loser in losers])
             if chosen:
                 gains = {name: value for name, (value, _) in chosen.items()}
                 await changes.write(of, [Write(0, winner.id, {**winner.values, **gains})])

@@ -195,7 +195,7 @@ async def test_deletions_are_reported_and_applied_only_when_asked_for(
     live = "SELECT email FROM store.contacts WHERE deleted_at IS NULL ORDER BY email"
 
     async def lose(here: str, there: str) -> None:
-        await crm.delete(Deletion(demo, "contact", UUID(ids[here])))
+        await crm.delete(Deletion(demo, "contact", [UUID(ids[here])]))
         gone = {"inputs": [{"id": theirs[there]}]}
         await portal.http.post("/crm/v3/objects/contacts/batch/archive", json=gone)
 

@@ -180,8 +180,8 @@ async def lose(
     crm = OBJECTS[name]
     ids = [str(ref.record_id) for ref in lost]
     live = await changes.load(crm, crm.fields["id"], ids) if delete else {}
-    for each in live.values():
-        await changes.delete(crm, each.id)
+    if live:
+        await changes.delete(crm, [each.id for each in live.values()])
     for ref in lost:
         here = " and here" if str(ref.record_id) in live else "; it is still here"
         message = f"deleted at HubSpot{here}"

@@ -143,16 +143,16 @@ class CrmTransaction:
         )
         return {UUID(row["id"]): row["version"] for row in rows}
 
-    async def delete(self, of: ObjectDef, id_: UUID) -> int:
-        """Delete a record that `load` returned, and return its last version."""
+    async def delete(self, of: ObjectDef, ids: Sequence[UUID]) -> Mapping[UUID, int]:
+        """Delete records that `load` returned, and return their last versions by id."""
         self.touched.add(of.name)
-        version: int = await self._connection.fetchval(
+        rows = await self._connection.fetch(
             f"UPDATE store.{of.table} SET deleted_at = now(), updated_by = $1 "  # noqa: S608 - names of the registry
-            "WHERE id = $2::text::uuid RETURNING version",
+            "WHERE id = ANY($2::text[]::uuid[]) RETURNING id, version",
             self._caller.subject,
-            str(id_),
+            [str(id_) for id_ in ids],
         )
-        return version
+        return {UUID(row["id"]): row["version"] for row in rows}
 
     @asynccontextmanager
     async def attempt(self) -> AsyncGenerator[None]:
