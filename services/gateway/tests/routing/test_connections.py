@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from fleet_common.errors import InvalidInput, Unavailable
+from fleet_common.testing.certificates import authority
 from fleet_gateway.balancing.models import Address
 from fleet_gateway.routing.connection import Broken, Connection
 from fleet_gateway.routing.connections import Connections, Exchange, Refused
@@ -38,10 +42,12 @@ class Peer:
 
 
 @asynccontextmanager
-async def peer(says: bytes, *, hangs_up: bool = False) -> AsyncGenerator[tuple[Peer, Address]]:
+async def peer(
+    says: bytes, *, hangs_up: bool = False, tls: ssl.SSLContext | None = None
+) -> AsyncGenerator[tuple[Peer, Address]]:
     one = Peer(says, hangs_up=hangs_up)
-    server = await asyncio.start_server(one.talk, "127.0.0.1", 0)
-    origin = "http://{}:{}".format(*server.sockets[0].getsockname())
+    server = await asyncio.start_server(one.talk, "127.0.0.1", 0, ssl=tls)
+    origin = "{}://{}:{}".format("https" if tls else "http", *server.sockets[0].getsockname())
     yield one, Address(origin, "data")
     server.close()
     for writer in one.writers:
@@ -222,3 +228,23 @@ async def test_where_nobody_listens_nothing_was_sent(connections: Connections) -
 async def test_a_closed_gateway_has_no_connections() -> None:
     with pytest.raises(Unavailable):
         await body_of(Connections(connect_timeout_s=1), Address("http://127.0.0.1:9", "data"))
+
+
+async def test_over_tls_only_the_service_that_was_asked_for_is_believed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trusted = await asyncio.to_thread(authority, tmp_path, "data.team.svc")
+    bundle = tmp_path / "ca.pem"
+    await asyncio.to_thread(bundle.write_text, trusted.pem)
+    async with peer(HI, tls=trusted.server) as (_, address):
+        ours = replace(address, tls_name="data.team.svc")
+        unknown = Connections(connect_timeout_s=9)
+        async with unknown.opened():
+            with pytest.raises(Refused):  # the machine does not trust this authority
+                await body_of(unknown, ours)
+        monkeypatch.setenv("SSL_CERT_FILE", str(bundle))
+        known = Connections(connect_timeout_s=9)
+        async with known.opened():
+            assert await body_of(known, ours) == b"hi"
+            with pytest.raises(Refused):
+                await body_of(known, replace(address, tls_name="aiml.team.svc"))
