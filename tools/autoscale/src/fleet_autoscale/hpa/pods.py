@@ -1,8 +1,8 @@
 """Which pods a metric is averaged over.
 
 A pod that cannot have a meaningful figure yet is set aside, one without a figure is missing, the rest count. CPU is
-special: a starting pod burns it on its imports, so its figure counts only once it covers time after readiness (kubernetes
-`groupPods`, with the controller's default periods).
+special: a starting pod burns it on its imports, so its figure counts only once it covers time after readiness
+(kubernetes `groupPods`, with the controller's default periods).
 """
 
 from __future__ import annotations
