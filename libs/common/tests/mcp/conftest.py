@@ -7,13 +7,12 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import pytest
 from fastmcp.prompts import prompt
 from fastmcp.resources import resource
 from fastmcp.tools import ToolResult, tool
-from mcp_types import CompletionArgument, CompletionContext, ToolAnnotations
+from mcp_types import ToolAnnotations
 
 from fleet_common.auth import Principal
 from fleet_common.auth.keys import KeyFile
@@ -21,6 +20,7 @@ from fleet_common.errors import NotFound
 from fleet_common.health import Check
 from fleet_common.mcp import (
     TABLE_SCHEMA,
+    Completing,
     CurrentDeps,
     CurrentPrincipal,
     Runtime,
@@ -113,10 +113,9 @@ async def note_review(note_id: str) -> str:
     return f"Review note {note_id}."
 
 
-def complete_note(
-    ref: Any, argument: CompletionArgument, context: CompletionContext | None
-) -> list[str]:
-    return [key for key in ("1", "12", "2") if key.startswith(argument.value)]
+async def complete_note(asked: Completing[Notes]) -> list[str]:
+    assert asked.grant.scopes
+    return [*(key for key in ("1", "12", "2") if key.startswith(asked.argument.value))]
 
 
 @asynccontextmanager

@@ -19,7 +19,7 @@ from mcp import MCPError
 from mcp_types import PromptReference, ResourceTemplateReference, ToolAnnotations
 
 from fleet_common.auth import Principal
-from fleet_common.mcp import CurrentGrant, Runtime, Service
+from fleet_common.mcp import Completing, CurrentGrant, Runtime, Service
 from fleet_common.mcp.server import create_server
 from fleet_common.policy import REGISTRY_ROLE, Grant, Policy, PolicyFile
 from fleet_common.settings import ServiceSettings
@@ -70,6 +70,10 @@ def a_tool(name: str, needs: str) -> Callable[..., Any]:
     return tool(name=name, annotations=hints, meta=meta)(call)
 
 
+async def suggest(_asked: Completing[None]) -> list[str]:
+    return ["suggested"]
+
+
 def a_prompt(name: str) -> Callable[..., Any]:
     async def render() -> str:
         return name
@@ -102,7 +106,7 @@ def connected(
         tools=tuple(a_tool(*each) for each in tools.items()),
         prompts=tuple(a_prompt(name) for name in NAMES),
         resources=tuple(a_template(uri) for uri in URIS),
-        complete=lambda _ref, _argument, _context: ["suggested"],
+        complete=suggest,
     )
     runtime = replace(Runtime.create("data", "1", configured), policy=policy)
     server = create_server(service, configured, runtime=runtime, local_principal=caller)

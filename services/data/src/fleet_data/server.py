@@ -14,6 +14,7 @@ from fleet_data.caching.epochs import Epochs, space_of
 from fleet_data.caching.following import fed
 from fleet_data.caching.service import Records
 from fleet_data.caching.store import CachedStore
+from fleet_data.campaigns import resources as campaign_resources
 from fleet_data.campaigns import routes as campaign_routes
 from fleet_data.campaigns import tools as campaign_tools
 from fleet_data.campaigns.opening import open_outreach
@@ -41,6 +42,7 @@ from fleet_data.history import tools as history_tools
 from fleet_data.history.repository import HistoryRepository
 from fleet_data.history.service import TABLES, History
 from fleet_data.mail import tools as mail_tools
+from fleet_data.pipeline import resources as pipeline_resources
 from fleet_data.pipeline import tools as pipeline_tools
 from fleet_data.pipeline.repository import PipelineRepository
 from fleet_data.pipeline.service import Pipeline
@@ -57,6 +59,7 @@ from fleet_data.schema.models import MIGRATIONS
 from fleet_data.scoring import tools as scoring_tools
 from fleet_data.scoring.repository import ScoringRepository
 from fleet_data.scoring.service import Scoring
+from fleet_data.segments import resources as segment_resources
 from fleet_data.segments import tools as segment_tools
 from fleet_data.segments.repository import SegmentRepository
 from fleet_data.segments.service import Segments
@@ -166,6 +169,9 @@ SERVICE = Service(
         *hubspot_tools.TOOLS,
     ),
     resources=(
+        *pipeline_resources.RESOURCES,
+        *segment_resources.RESOURCES,
+        *campaign_resources.RESOURCES,
         *resources.RESOURCES,
         *query_resources.RESOURCES,
         *transfer_resources.RESOURCES,

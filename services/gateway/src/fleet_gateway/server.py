@@ -18,7 +18,7 @@ from fleet_common.auth import Principal
 from fleet_common.auth.configured import secure_url
 from fleet_common.auth.internal import InternalSigner
 from fleet_common.health import Check
-from fleet_common.mcp import Runtime, Service
+from fleet_common.mcp import Completing, Runtime, Service
 from fleet_common.mcp.app import (
     MCP_PATH,
     AtPath,
@@ -172,6 +172,11 @@ async def open_deps(settings: Settings, runtime: Runtime) -> AsyncGenerator[Deps
         yield deps
 
 
+async def _nothing(_asked: Completing[Deps]) -> list[str]:
+    """Return nothing: whoever owns a prompt or an address completes it; this says only that somebody does."""
+    return []
+
+
 SERVICE: Service[Settings, Deps] = Service(
     name="gateway",
     version=__version__,
@@ -184,7 +189,7 @@ SERVICE: Service[Settings, Deps] = Service(
         *([Check("cluster", deps.cluster.seen)] if deps.cluster else []),
     ),
     # Declares the capability; the router sends the requests themselves to the services.
-    complete=lambda _ref, _argument, _context: None,
+    complete=_nothing,
     commands={"registry": registry_command, "routes": routes_command(open_deps)},
 )
 

@@ -6,10 +6,11 @@ from fleet_common.mcp.declared import touches
 from fleet_common.mcp.identity import CurrentGrant, CurrentPrincipal
 from fleet_common.mcp.results import TABLE_SCHEMA, fence, table
 from fleet_common.mcp.runtime import Runtime
-from fleet_common.mcp.service import CurrentDeps, HttpRoute, Service
+from fleet_common.mcp.service import Completing, CurrentDeps, HttpRoute, Service
 
 __all__ = [
     "TABLE_SCHEMA",
+    "Completing",
     "CurrentDeps",
     "CurrentGrant",
     "CurrentPlan",

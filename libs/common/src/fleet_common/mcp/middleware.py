@@ -6,7 +6,6 @@ It runs for HTTP, stdio and in-memory clients alike, so no door to a tool goes r
 from __future__ import annotations
 
 import asyncio
-import inspect
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -48,6 +47,7 @@ from fleet_common.mcp.approval import ApprovalGate, Call, Guarded, carrying_out,
 from fleet_common.mcp.caching import ToolCache
 from fleet_common.mcp.identity import acting_as, caller
 from fleet_common.mcp.recording import Entry
+from fleet_common.mcp.service import Completer, Completing
 from fleet_common.metrics import Metrics
 from fleet_common.policy import REGISTRY_ROLE, Grant, PolicyFile, Role, Target
 from fleet_common.switches import Switches
@@ -225,7 +225,9 @@ class FleetMiddleware(Middleware):
         target = self._prompt(context.message.name)
         return await self._guarded(target, target.name, lambda: call_next(context))
 
-    def guarded_completion(self, complete: CompletionHandler) -> CompletionHandler:
+    def guarded_completion(
+        self, complete: Completer[Any], deps: Callable[[], Any]
+    ) -> CompletionHandler:
         """Return `complete` for callers who may use what it completes: FastMCP runs no hook for completion."""
 
         async def handler(
@@ -238,12 +240,18 @@ class FleetMiddleware(Middleware):
                     target = self._prompt(ref.name)
                 case _:
                     target = self._resource(self._listed_as(ref.uri))
-            if not self._policy.decide(caller(self._local), target).allowed:
-                entry = Entry(self._audit, "completion", target.name, caller(self._local))
+            principal = caller(self._local)
+            decision = self._policy.decide(principal, target)
+            if principal is None or not decision.allowed:
+                entry = Entry(self._audit, "completion", target.name, principal)
                 entry.close("not_found")
                 return None
-            found = complete(ref, argument, context)
-            return await found if inspect.isawaitable(found) else found
+            grant = Grant.of(principal, decision.roles)
+            try:
+                return [*await complete(Completing(deps(), grant, ref, argument, context))]
+            except FleetError as exc:  # nothing to suggest is better than no form to type into
+                log.info("completion_failed", name=target.name, error=exc.code)
+                return None
 
         return handler
 

@@ -64,11 +64,12 @@ def create_server(
     # Its spans carry the texts of exceptions; ours do not, and one per hop is enough. "off" still builds every
     # attribute; the other mode is free, but would put the client's context above our own span.
     fastmcp.settings.telemetry_mode = "off" if run.tracing.is_wanted else "propagation_only"
+    opened: dict[str, Any] = {}
     server = FixedTools(
         f"fleet-{service.name}",
         service.instructions,
         version=service.version,
-        lifespan=_lifespan(service, settings, run, open_deps or service.open_deps),
+        lifespan=_lifespan(service, settings, run, open_deps or service.open_deps, opened),
         mask_error_details=True,
         cache_ttl=_LIST_TTL_S,
         cache_scope="private",
@@ -87,7 +88,8 @@ def create_server(
     middleware = _middleware(service, run, facts, _component_of(resources), local_principal)
     server.add_middleware(middleware)
     if service.complete is not None:
-        server.add_completion_handler(middleware.guarded_completion(service.complete))
+        guarded = middleware.guarded_completion(service.complete, lambda: opened["deps"])
+        server.add_completion_handler(guarded)
     if url is not None and run.redis is not None and any(map(_may_be_task, tools)):
         # docket and FastMCP's tasks cost a third of a second to import.
         from fleet_common.mcp.tasks import FleetTasks  # noqa: PLC0415
@@ -103,12 +105,14 @@ def _lifespan(
     settings: SettingsT,
     run: Runtime,
     open_deps: Callable[[SettingsT, Runtime], AbstractAsyncContextManager[DepsT]],
+    opened: dict[str, Any],
 ) -> Callable[[FastMCP[Any]], AbstractAsyncContextManager[dict[str, Any]]]:
     @asynccontextmanager
     async def lifespan(_: FastMCP[Any]) -> AsyncGenerator[dict[str, Any]]:
         async with run.opened(), open_deps(settings, run) as deps:
             own = (Check("audit", run.audit.probe), *run.switches.checks())
             run.health.watch((*own, *service.checks(deps)))
+            opened["deps"] = deps
             yield {"deps": deps}
 
     return lifespan

@@ -2,24 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar, cast
 
 from fastmcp import Context
 from fastmcp.dependencies import CurrentContext, Depends
-from fastmcp.server.completions import CompletionHandler
+from fastmcp.server.completions import CompletionReference
+from mcp_types import CompletionArgument, CompletionContext
 from starlette.requests import Request
 from starlette.responses import Response
 
 from fleet_common.health import Check
 from fleet_common.mcp.runtime import Runtime
+from fleet_common.policy import Grant
 from fleet_common.settings import ServiceSettings
 from fleet_common.webhooks import Webhook
 
 SettingsT = TypeVar("SettingsT", bound=ServiceSettings)
 DepsT = TypeVar("DepsT")
+
+
+@dataclass(frozen=True, slots=True)
+class Completing(Generic[DepsT]):
+    """An argument of a prompt or of a resource's address that somebody is typing.
+
+    Attributes:
+        deps: what `open_deps` yielded.
+        grant: who types, and how far it reaches.
+        ref: the prompt or the template.
+        argument: its name, and what is there so far.
+        context: arguments that are there already.
+    """
+
+    deps: DepsT
+    grant: Grant
+    ref: CompletionReference
+    argument: CompletionArgument
+    context: CompletionContext | None = None
+
+
+Completer = Callable[[Completing[DepsT]], Awaitable[Sequence[str]]]
+"""Returns what an argument can be, at most 100 values."""
+
 Command = Callable[[SettingsT, list[str]], int]
 """An extra verb of `python -m fleet_<service>`: takes the settings and the remaining words, returns the exit status."""
 
@@ -75,7 +101,7 @@ class Service(Generic[SettingsT, DepsT]):
     tools: tuple[Callable[..., Any], ...] = ()
     resources: tuple[Callable[..., Any], ...] = ()
     prompts: tuple[Callable[..., Any], ...] = ()
-    complete: CompletionHandler | None = None
+    complete: Completer[DepsT] | None = None
     checks: Callable[[DepsT], tuple[Check, ...]] = no_checks
     webhooks: tuple[Webhook, ...] = ()
     routes: tuple[HttpRoute, ...] = ()

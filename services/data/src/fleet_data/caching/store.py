@@ -16,7 +16,7 @@ from fleet_common.digests import digest_of
 from fleet_data.caching.epochs import Epochs
 from fleet_data.claims import Caller
 from fleet_data.crm.changing import ChangeSet
-from fleet_data.crm.models import FieldDef, ObjectDef, Position, Search, Segment
+from fleet_data.crm.models import FieldDef, Named, ObjectDef, Position, Search, Segment
 from fleet_data.crm.properties import Definition
 from fleet_data.crm.repository import CrmRepository
 from fleet_data.crm.repository.store import CrmTransaction
@@ -72,6 +72,10 @@ class CachedStore:
             return [asdict(each) for each in await self._store.properties(caller, name)]
 
         return [Definition(**each) for each in await self._through(caller, "property", name, make)]
+
+    async def names(self, caller: Caller, kind: Named, prefix: str) -> list[str]:
+        """Return names that begin so."""
+        return await self._store.names(caller, kind, prefix)
 
     async def segment(self, caller: Caller, id_: UUID) -> Segment | None:
         """Return a segment, or None when there is none."""

@@ -70,6 +70,21 @@ class CampaignTransaction:
             raise NotFound("campaign", id_)
         return campaign_of(row)
 
+    async def named(self, name: str) -> UUID:
+        """Return the id of the campaign of this id or name.
+
+        Raises:
+            NotFound: there is none.
+        """
+        found: str | None = await self._connection.fetchval(
+            "SELECT id FROM store.campaigns WHERE deleted_at IS NULL AND (id::text = $1 OR name = $1) "
+            "ORDER BY name = $1 LIMIT 1",
+            name,
+        )
+        if found is None:
+            raise NotFound("campaign", name[:120])
+        return UUID(found)
+
     async def segment(self, id_: UUID) -> str:
         """Return the name of a segment.
 

@@ -246,6 +246,15 @@ class Campaigns:
         async with self.store.changing(caller, change_set=uuid7(), keep=False) as changes:
             return await changes.stats(id_), await changes.unknown(id_, most)
 
+    async def named(self, caller: Caller, name: str) -> UUID:
+        """Return the id of a campaign by its id or its name.
+
+        Raises:
+            NotFound: there is none.
+        """
+        async with self.store.changing(caller, change_set=uuid7(), keep=False) as changes:
+            return await changes.named(name)
+
     async def unsubscribe(self, token: str) -> bool:
         """Suppress the address that the token's mail went to; False when it is gone.
 

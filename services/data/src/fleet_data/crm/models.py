@@ -40,6 +40,7 @@ FieldKind = Literal[
     "filter",
 ]
 Detail = Literal["names", "fields", "full"]
+Named = Literal["pipeline", "segment", "campaign"]
 Outcome = Literal["created", "updated", "unchanged", "error"]
 Scalar = str | int | float | bool | None
 

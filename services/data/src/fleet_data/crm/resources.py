@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import json
+from typing import get_args
 from uuid import UUID
 
 from fastmcp.dependencies import Depends
 from fastmcp.resources import resource
-from fastmcp.server.completions import CompletionReference
-from mcp_types import CompletionArgument, CompletionContext
+from mcp_types import ResourceTemplateReference
 from pydantic_core import to_json
 
 from fleet_common.errors import NotFound
-from fleet_common.mcp import CurrentGrant
+from fleet_common.mcp import Completing, CurrentGrant
 from fleet_common.policy import Grant
 from fleet_data.claims import Caller
+from fleet_data.crm.models import Named
 from fleet_data.crm.objects import OBJECTS
 from fleet_data.crm.service import Crm
 from fleet_data.crm.showing import fenced
-from fleet_data.deps import get_caller, get_crm
+from fleet_data.deps import Deps, get_caller, get_crm
 
 
 @resource(
@@ -86,13 +87,21 @@ RESOURCES = (crm_schema, data_limits, crm_record)
 """The general address comes last: the first that fits answers."""
 
 
-def complete(
-    _reference: CompletionReference,
-    argument: CompletionArgument,
-    _context: CompletionContext | None,
-) -> list[str]:
-    """Return what an argument of a prompt or an address can be, as far as it is the same for everybody."""
-    return [name for name in _KNOWN.get(argument.name, ()) if name.startswith(argument.value)]
+async def complete(asked: Completing[Deps]) -> list[str]:
+    """Return what an argument of a prompt or an address can be: objects, or names that the caller's tenant gave."""
+    name, typed = asked.argument.name, asked.argument.value
+    if name in _KNOWN:
+        return [each for each in _KNOWN[name] if each.startswith(typed)]
+    if isinstance(asked.ref, ResourceTemplateReference):
+        name = _OF_ADDRESS.get(asked.ref.uri, name)
+    kind = _NAMED.get(name)
+    return await asked.deps.crm.names(get_caller(asked.grant), kind, typed) if kind else []
 
 
+_NAMED: dict[str, Named] = {kind: kind for kind in get_args(Named)}
 _KNOWN = {"object": tuple(OBJECTS), "stale_days": ("7", "14", "30", "60", "90")}
+_OF_ADDRESS = {
+    "crm://pipeline/{id}": "pipeline",
+    "crm://segment/{id}": "segment",
+    "crm://campaign/{id}/report": "campaign",
+}

@@ -21,6 +21,7 @@ from fleet_data.crm.models import (
     Detail,
     FieldDef,
     Found,
+    Named,
     ObjectDef,
     Order,
     Page,
@@ -41,6 +42,9 @@ _RELEVANCE = "relevance"
 
 class Store(Known, Protocol):
     """Where the records are."""
+
+    async def names(self, caller: Caller, kind: Named, prefix: str) -> list[str]:
+        """Return names that begin so."""
 
     async def search(
         self, caller: Caller, search: Search
@@ -145,6 +149,10 @@ class Crm:
         wanted = list(dict.fromkeys(str(id_) for id_ in ids))
         rows = [by_id[id_] for id_ in wanted if id_ in by_id]
         return Found(_page(chosen, rows), [id_ for id_ in wanted if id_ not in by_id])
+
+    async def names(self, caller: Caller, kind: Named, prefix: str) -> list[str]:
+        """Return the keys of pipelines, or names of segments or campaigns, that begin so, at most 100."""
+        return await self._store.names(caller, kind, prefix)
 
     async def related(
         self, caller: Caller, name: str, other: str, ids: Sequence[UUID], *, limit: int

@@ -55,6 +55,15 @@ class SegmentRepository:
             return Counts(row["size"])
         return Counts(row["size"], {name: row[name] for name in _REASONS if row[name]})
 
+    async def named(self, caller: Caller, name: str) -> str | None:
+        """Return the id of the segment of this id or name, or None."""
+        async with self._database.reading(caller) as connection:
+            found: str | None = await connection.fetchval(
+                "SELECT id FROM crm.segments WHERE id::text = $1 OR name = $1 ORDER BY name = $1 LIMIT 1",
+                name,
+            )
+        return found
+
     @asynccontextmanager
     async def changing(
         self, caller: Caller, *, change_set: ChangeSet, keep: bool

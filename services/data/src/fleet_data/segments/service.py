@@ -46,6 +46,9 @@ class Store(Protocol):
     async def count(self, caller: Caller, asked: Question) -> Counts:
         """Return how many records are found, and how many of them may not be written to."""
 
+    async def named(self, caller: Caller, name: str) -> str | None:
+        """Return the id of the segment of this id or name, or None."""
+
     def changing(
         self, caller: Caller, *, change_set: ChangeSet, keep: bool
     ) -> AbstractAsyncContextManager[Listing]:
@@ -80,6 +83,17 @@ class Segments:
         if segment is None:
             raise NotFound("segment", id_)
         return segment
+
+    async def named(self, caller: Caller, name: str) -> Segment:
+        """Return a segment by its id or its name.
+
+        Raises:
+            NotFound: there is none.
+        """
+        found = await self._store.named(caller, name)
+        if found is None:
+            raise NotFound("segment", name[:120])
+        return await self.find(caller, UUID(found))
 
     async def preview(
         self, caller: Caller, name: str, where: Filter | None, *, sample: int

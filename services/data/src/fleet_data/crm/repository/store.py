@@ -16,6 +16,7 @@ from fleet_data.crm.changing import ChangeSet
 from fleet_data.crm.models import (
     CUSTOM,
     FieldDef,
+    Named,
     ObjectDef,
     Position,
     Scalar,
@@ -30,6 +31,11 @@ from fleet_data.crm.repository.sql import ParseValue, columns, search_sql, sql_t
 from fleet_data.errors import translated
 from fleet_data.pool import Connection, Database
 
+_NAMES: dict[Named, str] = {
+    "pipeline": "key FROM crm.pipelines",
+    "segment": "name FROM crm.segments",
+    "campaign": "name FROM crm.campaigns",
+}
 _PROPERTIES = "SELECT name, kind, about, choices"
 
 
@@ -77,6 +83,15 @@ class CrmRepository:
                 f"{_PROPERTIES} FROM crm.properties WHERE object = $1", name
             )
         return [Definition(**row) for row in rows]
+
+    async def names(self, caller: Caller, kind: Named, prefix: str) -> list[str]:
+        """Return the keys of pipelines, or names of segments or campaigns, that begin so, at most 100."""
+        async with self._database.reading(caller) as connection:
+            rows = await connection.fetch(
+                f"SELECT {_NAMES[kind]} WHERE starts_with(lower(name), lower($1)) ORDER BY 1 LIMIT 100",
+                prefix,
+            )
+        return [row[0] for row in rows]
 
     async def segment(self, caller: Caller, id_: UUID) -> Segment | None:
         """Return a segment, or None when there is none."""
