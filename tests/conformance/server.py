@@ -27,7 +27,7 @@ from mcp import MCPError
 from pydantic import Field, SecretStr
 
 from fleet_common.errors import InvalidInput
-from fleet_common.mcp import Runtime, Service
+from fleet_common.mcp import Completing, Runtime, Service
 from fleet_common.mcp.app import create_open_app
 from fleet_common.mcp.run import serve_app
 from fleet_common.settings import ServiceSettings
@@ -474,6 +474,11 @@ def _named(prefix: str) -> tuple[Any, ...]:
     return tuple(fn for name, fn in globals().items() if name.startswith(prefix))
 
 
+async def complete(_asked: Completing[None]) -> list[str]:
+    """Return what the suite looks for."""
+    return ["paris", "park", "party"]
+
+
 PROMPTS = tuple(fn for fn in _named("test_") if "prompt" in fn.__name__)
 SERVICE: Service[ServiceSettings, None] = Service(
     name="conformance",
@@ -488,7 +493,7 @@ SERVICE: Service[ServiceSettings, None] = Service(
     ),
     resources=(static_text, static_binary, watched, template),
     prompts=PROMPTS,
-    complete=lambda _ref, _argument, _context: ["paris", "park", "party"],
+    complete=complete,
 )
 
 

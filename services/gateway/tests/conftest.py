@@ -21,7 +21,7 @@ from pydantic import SecretStr
 from fleet_common.auth import Principal
 from fleet_common.auth.internal import generate_keypair
 from fleet_common.auth.keys import KeyFile
-from fleet_common.mcp import CurrentDeps, CurrentPrincipal, Runtime, Service
+from fleet_common.mcp import Completing, CurrentDeps, CurrentPrincipal, Runtime, Service
 from fleet_common.mcp.app import create_app
 from fleet_common.settings import ServiceSettings
 from fleet_common.testing import serving, wait_until
@@ -94,6 +94,10 @@ async def crm_schema(kind: str) -> str:
 async def pipeline_review() -> str:
     """Review."""
     return "Review the pipeline."
+
+
+async def complete(_asked: Completing[Events]) -> list[str]:
+    return ["contact", "company"]
 
 
 @asynccontextmanager
@@ -180,7 +184,7 @@ async def fleet(
 
     declared = [
         small("data", crm_echo, crm_write, crm_sleep, resources=(crm_schema,),
-              prompts=(pipeline_review,), complete=lambda _r, _a, _c: ["contact", "company"]),
+              prompts=(pipeline_review,), complete=complete),
         small("devops", gh_progress),
         small("aiml", rag_big, *([rag_slow] if services_redis else [])),
     ]  # fmt: skip

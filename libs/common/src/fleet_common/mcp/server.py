@@ -168,9 +168,11 @@ def _state_security(runtime: Runtime, local: Principal | None) -> RequestStateSe
 
 
 def _tool(fn: Callable[..., Any] | Tool, *, may_be_task: bool) -> Tool:
-    """Return the tool that `fn` declares, short; without a queue it runs inline only, and says so in lists."""
-    tool = fn if isinstance(fn, Tool) else Tool.from_function(fn)
-    tool = short(tool)
+    """Return the tool that `fn` declares, listed in few words unless it was made by hand.
+
+    Without a queue it runs inline only, and says so in lists.
+    """
+    tool = fn if isinstance(fn, Tool) else short(Tool.from_function(fn))
     if may_be_task or not _may_be_task(tool):
         return tool
     return tool.model_copy(update={"task_config": TaskConfig(mode="forbidden")})
