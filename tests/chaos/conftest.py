@@ -1,4 +1,4 @@
-"""A fleet with three replicas of every process on one PostgreSQL and one Valkey, whose processes can be killed."""
+"""A fleet with three replicas of every process on one PostgreSQL and one Valkey, all of which can be killed."""
 
 from __future__ import annotations
 
@@ -40,17 +40,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @dataclass
-class Replica:
-    """One process of a service on a port that stays the same when it starts again."""
+class Process:
+    """A process that comes back under the same address when it starts again."""
 
     service: str
-    port: int
     launch: Callable[[], Child]
     child: Child = field(init=False)
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
 
     def start(self) -> None:
         self.child = self.launch()
@@ -60,6 +55,17 @@ class Replica:
         self.child.popen.kill()
         self.child.popen.wait(10)
         self.start()
+
+
+@dataclass
+class Replica(Process):
+    """One process of a service."""
+
+    port: int
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
 
 
 class Replicas:
@@ -87,6 +93,10 @@ class Replicas:
             password=secrets.valkey,
             log=self.state.log("valkey"),
         )
+        self.engines = [
+            Process("postgres", self.postgres.start),
+            Process("valkey", self.valkey.start),
+        ]
         self.forkserver = ForkServer(PRELOADED, log=self.state.log("forkserver"))
         self.all = [
             self._replica(service, number) for service in SERVICES for number in range(REPLICAS)
@@ -98,17 +108,16 @@ class Replicas:
         return self.postgres.url(DATABASE)
 
     def start_engines(self) -> None:
-        self.engines = [self.postgres.start(), self.valkey.start()]
+        for engine in self.engines:
+            engine.start()
 
     def stop_engines(self) -> None:
         for engine in self.engines:
-            engine.stop()
+            engine.child.stop()
 
     def lose_postgres(self) -> None:
         """Kill the database without a word, and start it as its operator would."""
-        self.engines[0].popen.kill()
-        self.engines[0].popen.wait(10)
-        self.engines[0] = self.postgres.start()
+        self.engines[0].kill_and_restart()
 
     def of(self, service: str) -> list[Replica]:
         return [replica for replica in self.all if replica.service == service]
@@ -153,7 +162,7 @@ class Replicas:
         def launch() -> Child:
             return self.forkserver.start(service, module, log=log, env=env, cwd=self.state.project)
 
-        return Replica(service, port, launch)
+        return Replica(service, launch, port)
 
     def _backends(self) -> list[str]:
         return [
@@ -165,13 +174,13 @@ class Replicas:
 
 
 @contextmanager
-def killing(replicas: list[Replica], *, every_s: float, seed: int) -> Iterator[list[str]]:
-    """Kill one of `replicas` at random every `every_s` seconds; yields the services that were hit."""
+def killing(victims: list[Process], *, every_s: float, seed: int) -> Iterator[list[str]]:
+    """Kill one of `victims` at random every `every_s` seconds; yields the services that were hit."""
     dice, over, hit = random.Random(seed), threading.Event(), []
 
     def kill() -> None:
         while not over.wait(every_s):
-            victim = dice.choice(replicas)
+            victim = dice.choice(victims)
             victim.kill_and_restart()
             hit.append(victim.service)
 

@@ -1,13 +1,20 @@
-"""Three replicas of everything, one of them killed every second: no idempotent call is lost or done twice."""
+"""Three replicas of everything, one of them killed every second: no idempotent call is lost or done twice.
+
+`CHAOS_WRITES=10000 pytest -m chaos tests/chaos/test_replicas.py -k engines -s` is the whole proof with the engines.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import itertools
+import json
 import os
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any, Protocol
 from uuid import uuid4
 
@@ -18,10 +25,12 @@ import pytest
 from fleet_common.testing.wire import answer, modern
 
 CALLS = int(os.environ.get("CHAOS_CALLS", "10000"))
+WRITES = int(os.environ.get("CHAOS_WRITES", "1000"))
 CALLERS = 16
 PATIENCE_S = 30.0  # a call that has no answer by then has failed
 PAUSE_S = 0.1
 KILL_EVERY_S = 1.0
+KILL_ENGINES_EVERY_S = 2.5  # PostgreSQL recovers in one
 LEGACY = "2025-11-25"
 
 
@@ -29,12 +38,19 @@ class Replica(Protocol):
     url: str
 
 
+class State(Protocol):
+    project: Path
+    audit_folder: Path
+
+
 class Replicas(Protocol):
     """What the fixture `replicas` gives (see conftest.py)."""
 
     all: list[Replica]
+    engines: list[Any]
     key: str
     database_url: str
+    state: State
 
     def of(self, service: str) -> list[Replica]: ...
 
@@ -155,3 +171,57 @@ async def test_no_idempotent_call_fails_while_replicas_are_killed(
         print(
             f"\n{era}: {CALLS} calls, killed {dict(Counter(killed))}, repeated {dict(caller.repeats)}"
         )
+
+
+async def test_no_write_is_lost_or_doubled_while_the_engines_are_killed_too(
+    replicas: Replicas,
+    killing: Callable[..., AbstractContextManager[list[str]]],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    run, data = uuid4().hex, replicas.of("data")
+    caller = Caller([replica.url for replica in data], replicas.key, "2026-07-28")
+
+    with killing([*data, *replicas.engines], every_s=KILL_ENGINES_EVERY_S, seed=2) as killed:
+        answers = await drive(caller, run, range(WRITES))
+
+    assert len(answers) == WRITES
+    assert await stored(replicas.database_url, run) == (WRITES, WRITES)
+    assert await logged(replicas.database_url, run) == WRITES
+    again = await drive(caller, run, range(0, WRITES, max(1, WRITES // 100)))
+    assert again == {number: answers[number] for number in again}
+    verified = await asyncio.to_thread(verify_audit, replicas.state.project)
+    assert verified.returncode == 0, verified.stdout
+    assert recorded(replicas.state.audit_folder) >= WRITES
+    with capsys.disabled():
+        print(
+            f"\n{WRITES} writes, killed {dict(Counter(killed))}, repeated {dict(caller.repeats)}, "
+            f"{verified.stdout.count('are as they were written')} audit logs whole"
+        )
+
+
+async def logged(url: str, run: str) -> int:
+    """Return how many times the change log says that a contact of this run was made."""
+    connection = await asyncpg.connect(url)
+    try:
+        made: int = await connection.fetchval(
+            "SELECT count(*) FROM store.change_log l JOIN store.contacts c ON c.id = l.record_id "
+            "WHERE l.before IS NULL AND c.email LIKE $1",
+            f"{run}-%",
+        )
+    finally:
+        await connection.close()
+    return made
+
+
+def verify_audit(project: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "fleet_cli", "--project", str(project), "audit", "verify"]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+
+
+def recorded(folder: Path) -> int:
+    """Return how many writes are on record as done."""
+    return sum(
+        record.get("outcome") == "ok" and record.get("target") == "crm_upsert"
+        for log in folder.glob("data*.jsonl*")
+        for record in map(json.loads, log.read_text().splitlines())
+    )
