@@ -27,7 +27,7 @@ def slack() -> SlackServer:
 
 
 @pytest.fixture
-async def asked() -> list[str]:
+def asked() -> list[str]:
     """What a person was asked; the answer is yes until `no` is in it."""
     return []
 

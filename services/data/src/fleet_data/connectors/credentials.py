@@ -14,63 +14,29 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from contextvars import Context
 from dataclasses import dataclass
+from functools import partial
 from uuid import UUID
 
 import httpx
 import structlog
 
 from fleet_common.errors import FleetError, NotConfigured
-from fleet_common.http import client_on
 from fleet_data.claims import Caller
+from fleet_data.connectors.authorizing import Bearer, Renewing
+from fleet_data.connectors.channels import Channel
 from fleet_data.connectors.errors import (
     ConsentWithdrawn,
-    ForeignOrigin,
     NotConnected,
     ScopeMissing,
 )
-from fleet_data.connectors.models import Account, Identity, OAuthClient, Provider, Tokens
-from fleet_data.connectors.oauth import TokenEndpoint
+from fleet_data.connectors.models import Account, Identity, OAuthClient, Tokens
 from fleet_data.connectors.repository import AccountRepository, Sealed, StoredAccount
 from fleet_data.connectors.vault import Vault
 
 log = structlog.get_logger()
 
-_TIMEOUT_S = 30.0
 _LAST_REFRESH_S = 15.0
 _NOBODY = Caller("none", "service")  # what is asked about all tenants needs no claim of one
-
-
-@dataclass(frozen=True, slots=True)
-class Channel:
-    """A provider, as this process reaches it.
-
-    Attributes:
-        client: what the operator registered there; None without it, and where none is needed.
-    """
-
-    provider: Provider
-    transport: httpx.AsyncBaseTransport
-    client: OAuthClient | None
-
-    def open(self, auth: httpx.Auth | None = None) -> httpx.AsyncClient:
-        """Return a client of the provider's API; it keeps nothing, so it needs no closing."""
-        return client_on(
-            self.transport, base_url=self.provider.api_url, timeout_s=_TIMEOUT_S, auth=auth
-        )
-
-    @property
-    def tokens(self) -> TokenEndpoint:
-        """Return where the provider gives tokens.
-
-        Raises:
-            NotConfigured: the operator registered nothing there.
-        """
-        if self.provider.oauth is None or self.client is None:
-            raise NotConfigured(
-                f"this fleet is not registered at {self.provider.title}",
-                hint=f"The operator adds {self.provider.name}=ID:SECRET to FLEET_DATA_CONNECTOR_CLIENTS",
-            )
-        return TokenEndpoint(self.provider.name, self.provider.oauth, self.client, self.open())
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,8 +109,9 @@ class Credentials:
             raise ScopeMissing(provider, missing)
         tokens = self._opened(place, stored)
         if stored.is_stale and tokens.refresh is not None:
-            tokens = await self.renewed(place, tokens)
-        yield channel.open(_Authorized(self, place, channel.provider, tokens))
+            tokens = await self._renewed(place, tokens)
+        renew = partial(self._renewed, place)
+        yield channel.open(Renewing(channel.provider, tokens, renew))
 
     async def account(self, provider: str, caller: Caller) -> Account:
         """Return the account that `session` would speak for.
@@ -162,7 +129,7 @@ class Credentials:
     async def identify(self, provider: str, tokens: Tokens) -> Identity:
         """Return whose account fresh tokens open, as its provider says."""
         channel = self.channel(provider)
-        return await channel.provider.identify(channel.open(_Bearer(channel.provider, tokens)))
+        return await channel.provider.identify(channel.open(Bearer(channel.provider, tokens)))
 
     async def keep(
         self, caller: Caller, id_: UUID, provider: str, identity: Identity, tokens: Tokens
@@ -213,7 +180,7 @@ class Credentials:
                     await changes.reseal(id_, sealed.secret)
         return len(todo)
 
-    async def renewed(self, place: Place, before: Tokens) -> Tokens:
+    async def _renewed(self, place: Place, before: Tokens) -> Tokens:
         """Return tokens in place of some that are not accepted any more.
 
         Raises:
@@ -289,52 +256,6 @@ class Credentials:
             raise ConsentWithdrawn(place.provider)
         plain = self._vault.open(stored.secret, place=_bound(place, stored.account.id))
         return Tokens(**json.loads(plain), scopes=stored.account.scopes)
-
-
-class _Bearer(httpx.Auth):
-    """Proves who asks, to the provider and to nobody else."""
-
-    def __init__(self, provider: Provider, tokens: Tokens) -> None:
-        self._provider = provider
-        self._origin = _origin(httpx.URL(provider.api_url))
-        self._tokens = tokens
-
-    async def async_auth_flow(
-        self, request: httpx.Request
-    ) -> AsyncGenerator[httpx.Request, httpx.Response]:
-        self._sign(request)
-        yield request
-
-    def _sign(self, request: httpx.Request) -> None:
-        if _origin(request.url) != self._origin:
-            raise ForeignOrigin(self._provider.name)
-        request.headers["Authorization"] = f"Bearer {self._tokens.access}"
-
-
-class _Authorized(_Bearer):
-    """Proves who asks, and once more with a fresh token where the first one is not accepted."""
-
-    def __init__(
-        self, credentials: Credentials, place: Place, provider: Provider, tokens: Tokens
-    ) -> None:
-        super().__init__(provider, tokens)
-        self._credentials = credentials
-        self._place = place
-
-    async def async_auth_flow(
-        self, request: httpx.Request
-    ) -> AsyncGenerator[httpx.Request, httpx.Response]:
-        self._sign(request)
-        response = yield request
-        if response.status_code == 401:
-            # A 401 did nothing, so any request may be repeated.
-            self._tokens = await self._credentials.renewed(self._place, self._tokens)
-            self._sign(request)
-            yield request
-
-
-def _origin(url: httpx.URL) -> tuple[str, str, int | None]:
-    return url.scheme, url.host, url.port
 
 
 def _bound(place: Place, id_: UUID) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from urllib.parse import urlencode
 
 import httpx
 
-from fleet_common.errors import NotConfigured, Unavailable, UpstreamFailed
+from fleet_common.errors import FleetError, NotConfigured, Unavailable, UpstreamFailed
 from fleet_common.http.retry import retry_after_s
 from fleet_data.connectors.errors import ConsentWithdrawn
 from fleet_data.connectors.models import OAuth, OAuthClient, Tokens
@@ -95,7 +95,7 @@ class TokenEndpoint:
             "client_secret": self.client.secret.get_secret_value(),
         }
 
-    def _refusal(self, reply: httpx.Response) -> Exception:
+    def _refusal(self, reply: httpx.Response) -> FleetError:
         """Return what a refusal means. Its own words stay out: they may quote what was sent."""
         if reply.status_code == 429 or reply.status_code >= 500:
             return Unavailable(self.provider, retry_after_s=retry_after_s(reply))

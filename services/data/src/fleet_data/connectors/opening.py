@@ -11,8 +11,9 @@ from pydantic import SecretStr
 from fleet_common.http import open_transport
 from fleet_common.metrics import Metrics
 from fleet_common.settings import SettingsError
+from fleet_data.connectors.channels import Channel
 from fleet_data.connectors.connecting import Connections
-from fleet_data.connectors.credentials import Channel, Credentials
+from fleet_data.connectors.credentials import Credentials
 from fleet_data.connectors.models import OAuthClient, Provider
 from fleet_data.connectors.registry import PROVIDERS
 from fleet_data.connectors.repository import AccountRepository
