@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
-from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -380,9 +380,9 @@ class Portal:
         told = {"kind": kind, "records": records, "modified": modified}
         return list((await self.http.post("/emulator/fill", json=told)).json()["ids"])
 
-    async def update(self, kind: str, id_: str, **properties: str) -> None:
-        """Change a record as its users do."""
-        inputs = [{"id": id_, "properties": properties}]
+    async def update(self, kind: str, changed: Mapping[str, Mapping[str, str]]) -> None:
+        """Change properties of records, by their ids, as their users do."""
+        inputs = [{"id": id_, "properties": properties} for id_, properties in changed.items()]
         reply = await self.http.post(
             f"/crm/v3/objects/{kind}/batch/update", json={"inputs": inputs}
         )

@@ -106,13 +106,13 @@ async def test_both_sides_of_an_edit_meet_field_by_field_and_a_clash_is_reported
     (remote,) = await portal.records("contacts")
 
     await put(crm, demo, "contact", id=id_, title="Countess")
-    await portal.update("contacts", remote, phone="+44 1")
+    await portal.update("contacts", {remote: {"phone": "+44 1"}})
     assert "conflicts" not in (await desk.run()).counts
     assert (await portal.records("contacts"))[remote]["jobtitle"] == "Countess"
     assert (await rows("SELECT phone FROM store.contacts")) == [{"phone": "+44 1"}]
 
     await put(crm, demo, "contact", id=id_, city="Basel")
-    await portal.update("contacts", remote, city="Zug")
+    await portal.update("contacts", {remote: {"city": "Zug"}})
     assert (await desk.run()).counts["conflicts"] == 1
     (issue,) = await desk.issues()
     assert issue["fields"] == {"city": {"base": "Bern", "crm": "Basel", "hubspot": "Zug"}}
@@ -121,13 +121,13 @@ async def test_both_sides_of_an_edit_meet_field_by_field_and_a_clash_is_reported
 
     crm_wins = replace(desk, sync=replace(desk.sync, winner="crm"))
     await put(crm, demo, "contact", id=id_, city="Chur")
-    await portal.update("contacts", remote, city="Uri")
+    await portal.update("contacts", {remote: {"city": "Uri"}})
     await crm_wins.run()
     assert (await portal.records("contacts"))[remote]["city"] == "Chur"
     assert [each["winner"] for each in await desk.issues()] == ["crm", "hubspot"]
 
     # What came from HubSpot is history like any other change, and undoing it is told there.
-    await portal.update("contacts", remote, phone="+44 2")
+    await portal.update("contacts", {remote: {"phone": "+44 2"}})
     await desk.run(direction="pull")
     page = await history.of_record(demo, "contact", UUID(id_), limit=50)
     told = [dict(zip(page.columns, row, strict=True)) for row in page.rows]
@@ -206,7 +206,7 @@ async def test_deletions_are_reported_and_applied_only_when_asked_for(
     assert len(kept) == 3
     reported = await desk.issues()
     assert {each["kind"] for each in reported} == {"deleted_here", "deleted_there"}
-    await portal.update("contacts", theirs["p0@x.com"], city="Bern")
+    await portal.update("contacts", {theirs["p0@x.com"]: {"city": "Bern"}})
     again = await desk.run(direction="pull")
     assert again.counts["issues"] == 1  # changed there, and not made anew here
     assert set((await desk.run(direction="pull")).counts) <= QUIET
@@ -313,9 +313,11 @@ async def test_whatever_people_do_one_sync_later_both_sides_are_the_same_and_sta
             for id_ in dice.sample(ids, 9)
         ]
         await crm.upsert(demo, "contact", edits)
-        for id_ in dice.sample(theirs, 9):
-            changed = {f.theirs: dice.choice(words) or "" for f in dice.sample(fields, 2)}
-            await portal.update("contacts", id_, **changed)
+        changed = {
+            id_: {f.theirs: dice.choice(words) or "" for f in dice.sample(fields, 2)}
+            for id_ in dice.sample(theirs, 9)
+        }
+        await portal.update("contacts", changed)
         await desk.run()
     assert set((await desk.run()).counts) <= QUIET
     here = await rows("SELECT email, city, country, title AS jobtitle, phone FROM store.contacts")

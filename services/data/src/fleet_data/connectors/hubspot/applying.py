@@ -180,7 +180,8 @@ def _settled(
     """Return what both sides have now; counts it, and notes what is left to tell HubSpot."""
     remote, merged = each.remote, each.merged
     tally.counts[_counted(outcome)] += 1
-    for name, text in remote.unread.items():
+    is_news = each.ref is None or remote.modified_ms > each.ref.modified_ms
+    for name, text in remote.unread.items() if is_news else ():
         message = f"HubSpot's {name} {text[:100]!r} is no value of ours"
         tally.report(_issue(of, each, "unmapped", message))
     if merged.clashes:

@@ -51,7 +51,8 @@ class Pusher:
 
     async def push(self, of: ObjectMap, batch: Sequence[Candidate]) -> Pushed:
         """Write what HubSpot does not know of these records."""
-        await self._bury(of, [c.external_id for c in batch if c.external_id and c.is_deleted])
+        gone = [c.external_id for c in batch if c.external_id and c.is_deleted]
+        buried = await self._bury(of, gone) if gone else Tally()
         known = [c.external_id for c in batch if c.external_id and not c.is_deleted]
         fresh = [each.record_id for each in batch if each.external_id is None]
         remotes = await self.hubspot.read(of, known)
@@ -60,13 +61,11 @@ class Pusher:
         async with self.store.changing(self.caller) as changes:
             lost = await lose(changes, of.object, missing, delete=self.apply_deletes)
             made = await _unknown(changes, of, fresh)
-        tally.counts.update(lost.counts)
+        tally.counts.update(lost.counts + buried.counts)
         return await self._tell(of, [*tally.outgoing, *made], tally)
 
-    async def _bury(self, of: ObjectMap, gone: Sequence[str]) -> None:
+    async def _bury(self, of: ObjectMap, gone: Sequence[str]) -> Tally:
         """Report records that were deleted here, and delete them there only if that was asked for."""
-        if not gone:
-            return
         if self.apply_deletes:
             await self.hubspot.archive(of, gone)
         tally = Tally()
@@ -78,6 +77,7 @@ class Pusher:
                     Issue(of.object, "deleted_here", message, ref.external_id, ref.record_id)
                 )
             await changes.save_issues(tally)
+        return tally
 
     async def _twins(self, of: ObjectMap, fresh: Sequence[UUID]) -> list[Remote]:
         """Return records of HubSpot's that are ours by their key, though nobody has said so yet."""
@@ -103,37 +103,42 @@ class Pusher:
 
     async def _tell(self, of: ObjectMap, due: Sequence[Outgoing], tally: Tally) -> Pushed:
         """Write records, then their links, and return what HubSpot knows by now."""
-        told, unsaid = {}, {}
-        for each in due:
-            told[each.record_id], unsaid[each.record_id] = write(of, each.values)
+        words = {each.record_id: write(of, each.values) for each in due}
         by_key = {each.external_id or str(each.record_id): each for each in due}
-        updates = [Sent(k, told[each.record_id]) for k, each in by_key.items()
-                   if each.external_id and told[each.record_id]]  # fmt: skip
-        creates = [
-            Sent(k, told[each.record_id]) for k, each in by_key.items() if not each.external_id
-        ]
-        if creates:
-            await self.hubspot.ensure_record_id(of)
-        updated = await self.hubspot.update(of, updates)
-        made = await self.hubspot.upsert(of, creates)
-        for key, reason in {**updated.refused, **made.refused}.items():
+        written = await self._write(of, by_key, {id_: said for id_, (said, _) in words.items()})
+        for key, reason in written.refused.items():
             _report(tally, of, by_key[key], "refused", reason)
-        tally.counts["pushed_updated"] += len(updated.taken)
-        tally.counts["pushed_created"] += len(made.taken)
-        taken = _taken(by_key, updated, made)
+        created = sum(by_key[key].external_id is None for key in written.taken)
+        tally.counts["pushed_created"] += created
+        tally.counts["pushed_updated"] += len(written.taken) - created
+        taken = _taken(by_key, written)
         linked = await self._link(of, {id_: each for id_, (each, _) in taken.items()}, due)
         refs = []
-        for record_id, (external_id, modified_ms) in taken.items():
-            outgoing = by_key.get(external_id) or by_key[str(record_id)]
-            done = {n for n in outgoing.values if n in of.fields and n not in unsaid[record_id]}
-            left = outgoing.values.keys() - done - linked[record_id] - unsaid[record_id].keys()
-            known = {n: v for n, v in outgoing.values.items() if n in done | linked[record_id]}
-            version = 0 if left else outgoing.version
-            base = {**outgoing.base, **known}
-            refs.append(Ref(external_id, record_id, base, version, modified_ms))
-            for name, value in unsaid[record_id].items():
-                _report(tally, of, outgoing, "unmapped", f"HubSpot has no {name} {value!r}")
+        for each in due:
+            if each.record_id in taken:
+                unsaid = words[each.record_id][1]
+                said = {n for n in each.values if n in of.fields} - unsaid.keys()
+                settled = said | linked[each.record_id]
+                refs.append(_ref(each, taken[each.record_id], settled, unsaid))
+                for name, value in unsaid.items():
+                    _report(tally, of, each, "unmapped", f"HubSpot has no {name} {value!r}")
         return Pushed(tally, refs)
+
+    async def _write(
+        self,
+        of: ObjectMap,
+        by_key: Mapping[str, Outgoing],
+        said: Mapping[UUID, Mapping[str, str]],
+    ) -> Written:
+        """Write properties of records that HubSpot has, and make those that it has not."""
+        batch = {key: Sent(key, said[each.record_id]) for key, each in by_key.items()}
+        known = [s for key, s in batch.items() if by_key[key].external_id and s.properties]
+        fresh = [s for key, s in batch.items() if not by_key[key].external_id]
+        if fresh:
+            await self.hubspot.ensure_record_id(of)
+        written = await self.hubspot.update(of, known)
+        made = await self.hubspot.upsert(of, fresh)
+        return Written(written.taken | made.taken, written.refused | made.refused)
 
     async def _link(
         self, of: ObjectMap, taken: Mapping[UUID, str], due: Sequence[Outgoing]
@@ -146,15 +151,14 @@ class Pusher:
             new, old = [], []
             for each in wanted:
                 after, before = each.values[name], each.base.get(name)
-                if after is None and before is not None:
-                    old += (
-                        [(taken[each.record_id], ends[str(before)])] if str(before) in ends else []
-                    )
-                elif after is not None and str(after) in ends:
-                    new.append((taken[each.record_id], ends[str(after)]))
-                elif after is not None:
+                here = taken[each.record_id]
+                if after is not None and str(after) not in ends:
                     continue
                 settled[each.record_id].add(name)
+                if after is not None:
+                    new.append((here, ends[str(after)]))
+                elif str(before) in ends:
+                    old.append((here, ends[str(before)]))
             await self.hubspot.unlink(of, link, old)
             await self.hubspot.link(of, link, new)
         return settled
@@ -215,19 +219,26 @@ async def _load(
     return {each.id: (each.version, ours_of(of, each.values)) for each in stored.values()}
 
 
-def _taken(
-    by_key: Mapping[str, Outgoing], updated: Written, made: Written
-) -> dict[UUID, tuple[str, int]]:
+def _taken(by_key: Mapping[str, Outgoing], written: Written) -> dict[UUID, tuple[str, int]]:
     """Return what HubSpot calls each record that it took and when it changed there, by our id."""
     taken = {
         by_key[key].record_id: (told.external_id, told.remote.modified_ms)
-        for key, told in {**updated.taken, **made.taken}.items()
+        for key, told in written.taken.items()
     }
-    refused = {**updated.refused, **made.refused}
     for key, each in by_key.items():  # whose links alone changed
-        if each.external_id and key not in refused and each.record_id not in taken:
+        if each.external_id and key not in written.refused and each.record_id not in taken:
             taken[each.record_id] = (each.external_id, 0)
     return taken
+
+
+def _ref(
+    each: Outgoing, taken: tuple[str, int], settled: set[str], unsaid: Mapping[str, Scalar]
+) -> Ref:
+    """Return what HubSpot knows now; what it could have been told and was not is left for the next run."""
+    external_id, modified_ms = taken
+    known = {n: v for n, v in each.values.items() if n in settled}
+    version = 0 if each.values.keys() - settled - unsaid.keys() else each.version
+    return Ref(external_id, each.record_id, {**each.base, **known}, version, modified_ms)
 
 
 def _report(tally: Tally, of: ObjectMap, each: Outgoing, kind: IssueKind, message: str) -> None:
