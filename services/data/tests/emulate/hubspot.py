@@ -103,6 +103,7 @@ class Portal:
     unique: dict[str, set[str]] = field(
         default_factory=lambda: {"contacts": {"email"}, "companies": set(), "deals": set()}
     )
+    keys: dict[tuple[str, str, str], str] = field(default_factory=dict)  # unique values → ids
     # (from type, from id, to type) → id at the other end → type ids
     links: dict[tuple[str, str, str], dict[str, set[int]]] = field(default_factory=dict)
     faults: dict[str, deque[Any]] = field(default_factory=dict)
@@ -133,7 +134,10 @@ class Portal:
         if name not in self.unique[kind]:
             raise Refused(400, "VALIDATION_ERROR", f"{name} is not a unique property")
         key = value.lower() if name == "email" else value
-        return next((r for r in self.live(kind) if r.properties.get(name) == key), None)
+        record = self.of(kind).get(self.keys.get((kind, name, key), ""))
+        if record is None or record.archived is not None or record.properties.get(name) != key:
+            return None
+        return record
 
     def checked(self, kind: str, values: dict[str, Any]) -> dict[str, str]:
         """Return what is stored of `values`, as HubSpot writes it; empty text clears."""
@@ -171,8 +175,13 @@ class Portal:
                 raise Refused(409, "CONFLICT", message)
         record.properties.update(values)
         record.properties = {k: v for k, v in record.properties.items() if v != ""}
+        self.index(kind, record)
         record.modified = max(self.now(), record.modified + 1)
         return record
+
+    def index(self, kind: str, record: Record) -> None:
+        for name in self.unique[kind] & record.properties.keys():
+            self.keys[kind, name, record.properties[name]] = record.id
 
     def make(self, kind: str, values: dict[str, str]) -> Record:
         now = self.now()
@@ -576,6 +585,7 @@ class HubSpot:
             now = told.get("modified") or portal.now()
             record = Record(str(next(portal.ids)), now, now, portal.checked(told["kind"], values))
             portal.of(told["kind"])[record.id] = record
+            portal.index(told["kind"], record)
             ids.append(record.id)
         return JSONResponse({"ids": ids})
 
