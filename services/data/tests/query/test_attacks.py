@@ -13,9 +13,11 @@ import pytest
 
 from fleet_cli.testing import PostgresServer
 from fleet_data.databases.foreign import ForeignDatabase
+from fleet_data.demo.commands import create_tenant
 from fleet_data.pool import Database, Limits, open_pool
 from fleet_data.query.repository import QueryRepository
 from fleet_data.query.service import Queries
+from fleet_data.schema.commands import migrate_command
 from fleet_data.schema.functions import REVOKED, VIEWS
 from fleet_data.settings import Settings
 from fleet_data.testing.attacks import ATTACKER, CLASSES, Witness, attacked, plant
@@ -76,6 +78,49 @@ def place_of(
     yield make
     for kind in places:
         postgres_server.drop_database(f"data_attacked_{kind}")
+
+
+@pytest.fixture(scope="module")
+def owned(
+    lone_postgres_server: PostgresServer,
+    make_settings: Callable[..., Settings],
+    open_database: Open,
+) -> Place:
+    """A database on a server where all was made by somebody who may create roles and owns it, and no more."""
+    server = lone_postgres_server
+    server.execute("CREATE ROLE tenant_admin LOGIN CREATEROLE PASSWORD 'owner-password'")
+    server.execute("CREATE DATABASE owned OWNER tenant_admin")
+    url = server.url("owned")
+    where = urlsplit(url)
+    owner = where._replace(
+        netloc=f"tenant_admin:owner-password@{where.hostname}:{where.port}", query="sslmode=disable"
+    )
+    settings = make_settings(url, pool_size=1, query_timeout_s=0.15, migrator_url=owner.geturl())
+    assert migrate_command(settings, []) == 0
+    for tenant in ("demo", "other"):
+        asyncio.run(create_tenant(settings, tenant))
+
+    async def prepare() -> None:
+        async with open_database(settings) as database:
+            await plant(database)
+
+    asyncio.run(prepare())
+    return Place(url, settings)
+
+
+@pytest.mark.parametrize("kind", CLASSES)
+async def test_nothing_gets_through_where_no_superuser_ever_was(
+    owned: Place, open_database: Open, kind: str
+) -> None:
+    async with open_database(owned.settings) as database:
+        queries = Queries(QueryRepository(database))
+
+        async def door(sql: str) -> object:
+            return await queries.run(ATTACKER, sql)
+
+        reader = owned.settings.reader_url.get_secret_value()
+        async with attacked(database, owned.admin_url, reader) as witness:
+            assert await witness.suffer(kind, door) == []
 
 
 @pytest.fixture(params=["superuser_made", "unrevoked"])

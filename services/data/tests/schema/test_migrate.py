@@ -121,6 +121,7 @@ def test_unknown_applied_migration_is_refused() -> None:
         pending_migrations(MIGRATIONS, {9998: "x"})
 
 
+@pytest.mark.usefixtures("template")  # which makes the roles
 def test_owner_without_superuser_migrates_and_says_what_is_missing(
     postgres_server: PostgresServer,
     bare_url: str,

