@@ -11,7 +11,7 @@ from datetime import timedelta
 import pytest
 
 from fleet_cli.engines.freeport import free_port
-from fleet_common.cache import MAX_BYTES, Cache
+from fleet_common.cache import MAX_BYTES, PATIENCE, Cache
 from fleet_common.metrics import Metrics
 from fleet_common.redis import create_redis
 
@@ -51,12 +51,14 @@ class Replica:
 
 
 @asynccontextmanager
-async def replica(url: str | None) -> AsyncGenerator[Replica]:
+async def replica(url: str | None, patience: timedelta = HOUR) -> AsyncGenerator[Replica]:
     redis = create_redis(url) if url else None
     metrics = Metrics("test")
-    yield Replica(Cache(redis, metrics), metrics)
-    if redis:
-        await redis.aclose(close_connection_pool=True)
+    try:
+        yield Replica(Cache(redis, metrics, patience), metrics)
+    finally:
+        if redis:
+            await redis.aclose(close_connection_pool=True)
 
 
 async def test_an_answer_is_made_once_and_kept_for_all_replicas(redis_url: str, key: str) -> None:
@@ -174,7 +176,7 @@ async def test_a_redis_that_hangs_costs_a_tenth_of_a_second_once(key: str) -> No
     server = await asyncio.start_server(lambda _reader, writer: held.append(writer), "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     loop = asyncio.get_running_loop()
-    async with server, replica(f"redis://127.0.0.1:{port}/0") as one:
+    async with server, replica(f"redis://127.0.0.1:{port}/0", PATIENCE) as one:
         began = loop.time()
         for _ in range(5):
             assert await one.ask(key) == "made"

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import time
+
 from fleet_data.ids import uuid7
 
 
@@ -16,3 +18,15 @@ def test_later_id_sorts_after_an_earlier_one() -> None:
 def test_same_bits_give_the_same_id() -> None:
     first, second = (uuid7(at_ms=5, random_bits=lambda n: n) for _ in range(2))
     assert first == second
+
+
+def test_ids_of_the_same_millisecond_sort_as_they_were_made() -> None:
+    made = [uuid7() for _ in range(10_000)]
+    assert made == sorted(made)
+    assert len(set(made)) == len(made)
+
+
+def test_an_id_tells_when_it_was_made() -> None:
+    before = time.time_ns() // 1_000_000
+    moment = uuid7().int >> 80
+    assert before <= moment <= time.time_ns() // 1_000_000 + 1

@@ -130,8 +130,8 @@ async def test_calls_are_spread_and_none_fails_while_replicas_die_and_come_back(
 ) -> None:
     answers: Counter[str] = Counter()
 
-    async def call(http: httpx.AsyncClient, request: dict[str, Any]) -> None:
-        for _ in range(20):
+    async def call(http: httpx.AsyncClient, request: dict[str, Any], times: int = 20) -> None:
+        for _ in range(times):
             response = await http.post("/mcp", **request)
             assert response.status_code == 200, response.text
             message = answer(response)
@@ -147,6 +147,9 @@ async def test_calls_are_spread_and_none_fails_while_replicas_die_and_come_back(
             await asyncio.sleep(0.2)
 
     async with through_gateway(tmp_path, keypair[0], replicas) as http:
+        while len(answers) < len(replicas):
+            await call(http, MODERN, 1)
+        before = answers.total()
         chaos = asyncio.create_task(kill_and_restart())
         try:
             async with asyncio.TaskGroup() as group:
@@ -158,5 +161,4 @@ async def test_calls_are_spread_and_none_fails_while_replicas_die_and_come_back(
         for replica in replicas:
             if replica._task is None or replica._task.done():
                 await replica.start()
-    assert set(answers) == {"r0", "r1", "r2"}
-    assert answers.total() == 160
+    assert answers.total() - before == 160

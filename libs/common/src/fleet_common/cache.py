@@ -17,7 +17,7 @@ from fleet_common.metrics import Metrics
 from fleet_common.redis import REDIS_AWAY, Redis
 
 MAX_BYTES = 256 * 1024
-_PATIENCE_S = 0.1  # a cache that is slower than this is no help
+PATIENCE = timedelta(milliseconds=100)
 _AWAY_S = 1.0  # how long Redis is left alone after it failed
 _LOCK_MS = 5000  # how long others wait for an answer that is being made
 _LOOK_EVERY_S = 0.05
@@ -26,10 +26,19 @@ T = TypeVar("T")
 
 
 class Cache:
-    """The kept answers of all replicas."""
+    """The kept answers of all replicas.
 
-    def __init__(self, redis: Redis | None, metrics: Metrics) -> None:
+    Args:
+        redis: where they are kept; without one everybody makes their own.
+        metrics: counts where answers came from.
+        patience: how long Redis may take; a cache that is slower is no help.
+    """
+
+    def __init__(
+        self, redis: Redis | None, metrics: Metrics, patience: timedelta = PATIENCE
+    ) -> None:
         self._redis = redis
+        self._patience_s = patience.total_seconds()
         self._outcomes = metrics.counter(
             "mcp_cache_total", "Answers by where they came from: hit, shared, miss or away.",
             "name", "outcome",
@@ -115,7 +124,7 @@ class Cache:
         if self._is_away:
             return None
         try:
-            async with asyncio.timeout(_PATIENCE_S):
+            async with asyncio.timeout(self._patience_s):
                 return await question()
         except REDIS_AWAY:
             self._away_until = time.monotonic() + _AWAY_S
