@@ -279,8 +279,7 @@ async def test_a_caller_is_kept_to_the_rows_and_fields_of_its_roles(
                 await client.call_tool(
                     "crm_get", {"object": "contact", "ids": [*ids, str(uuid4())]}
                 )
-            sql = {"sql": "SELECT email FROM crm.contacts", "max_rows": 1000}
+            sql = {"sql": "SELECT email FROM contacts", "max_rows": 1000}
             answers[name] = await client.call_tool("db_query", sql, raise_on_error=False)
     assert len(rows(answers["counted"])) == 3
-    assert answers["masked"].is_error
-    assert answers["masked"].content[0].text.startswith("permission_denied: SQL would show fields")
+    assert rows(answers["masked"]) == [[None]] * 3

@@ -1,8 +1,8 @@
 """The signed claim that tells PostgreSQL who is asking; `authz.claim()` of the migrations checks it.
 
 `SET app.claims` alone would be forgeable by anybody who gets a statement through, so the claim is
-HMAC-SHA256 over the backend's pid, the key's id, the expiry, the tenant and the subject. Another tenant cannot
-be named without the key, and a claim does not work on another connection or later than its expiry.
+HMAC-SHA256 over the backend's pid, the key's id, the expiry, the tenant, the subject and the masks, if any. Another
+tenant cannot be named without the key, and a claim does not work on another connection or later than its expiry.
 """
 
 from __future__ import annotations
@@ -64,6 +64,8 @@ class ClaimSigner:
         """Return the claim for one transaction on one connection; only `[A-Za-z0-9_.-]`, so safe in SQL."""
         expires_at = int(time.time()) + _LIFETIME_S
         facts = f"{self._kid}.{expires_at}.{caller.tenant}.{caller.subject.encode().hex()}"
+        if caller.masks:
+            facts += f".{','.join(sorted(caller.masks)).encode().hex()}"
         told = f"{backend_pid}.{facts}".encode()
         return f"{facts}.{hmac.new(self._key, told, hashlib.sha256).hexdigest()}"
 

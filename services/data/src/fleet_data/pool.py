@@ -33,6 +33,8 @@ _SESSION = {"TimeZone": "UTC", "DateStyle": "ISO, YMD", "application_name": "fle
 _AS_TEXT = ("date", "time", "timetz", "interval", "uuid", "inet", "cidr", "money", "xid8", "pg_lsn")
 _GRACE_S = 1.0
 _ROLLBACK_S = 2.0  # a server that does not even roll back loses the connection
+# The role leaves with the transaction, and nothing inside the wrap of `query.repository` changes it before.
+_MASKED = "; SET LOCAL ROLE crm_masked; SET LOCAL search_path = masked, ext"
 _TRANSACTION_TIMEOUT = 17  # PostgreSQL has transaction_timeout from here on
 
 
@@ -116,6 +118,14 @@ class Database(Envelope):
     async def reading(self, caller: Caller) -> AsyncGenerator[Connection]:
         """Yield a read-only transaction that sees the rows of the caller's tenant; it is always rolled back."""
         begin = partial(self._begin, caller, "READ ONLY")
+        async with self._transaction(self._reader, begin) as connection:
+            yield connection
+
+    @asynccontextmanager
+    async def querying(self, caller: Caller) -> AsyncGenerator[Connection]:
+        """Yield a transaction as `reading` does, for SQL of the caller's own: what is masked is NULL in it."""
+        more = _MASKED if caller.masks else ""
+        begin = partial(self._begin, caller, "READ ONLY", more=more)
         async with self._transaction(self._reader, begin) as connection:
             yield connection
 

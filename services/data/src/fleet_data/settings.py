@@ -34,6 +34,11 @@ class Settings(ServiceSettings):
         description="Secret of 32 characters or more that signs tenant claims and cursors; "
         "`migrate` installs it in the database.",
     )
+    claims_keys_before: SecretList = Field(
+        (),
+        description="Earlier values of the claims key, comma-separated: unsubscribe links in mails that were sent then "
+        "still work.",
+    )
     migrator_url: SecretStr | None = Field(
         None, description="DSN of the owner or a superuser; only `migrate` needs it."
     )
@@ -81,7 +86,9 @@ class Settings(ServiceSettings):
         description="Address that all mail is from; mail is off without one.",
     )
     mail_per_day: int = Field(
-        2000, ge=1, description="Most campaign mails of one tenant within 24 hours."
+        2000,
+        ge=1,
+        description="Most mails of one tenant within 24 hours, those of campaigns, workflows and single ones together.",
     )
     smtp_url: SecretStr | None = Field(
         None,

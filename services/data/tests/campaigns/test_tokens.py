@@ -33,6 +33,16 @@ def test_a_changed_or_foreign_token_is_nobodys() -> None:
             TOKENS.read(wrong)
 
 
+def test_a_link_outlives_the_key_it_was_signed_with() -> None:
+    who = Recipient("demo", uuid4())
+    token = TOKENS.sign(who)
+    after = UnsubscribeTokens("the-next-secret-of-32-characters", SECRET)
+    assert after.read(token) == who
+    assert after.read(after.sign(who)) == who
+    with pytest.raises(NotFound):
+        TOKENS.read(after.sign(who))
+
+
 @given(st.text(max_size=80))
 def test_no_text_is_a_token(text: str) -> None:
     with pytest.raises(NotFound):

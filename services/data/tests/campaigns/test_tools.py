@@ -7,6 +7,7 @@ from collections import Counter
 from email import message_from_string
 from email.policy import default
 from typing import Any
+from uuid import uuid4
 
 import asyncpg
 import httpx
@@ -16,7 +17,9 @@ from fastmcp.exceptions import ToolError
 from starlette.applications import Starlette
 
 from fleet_common.testing import wait_until
+from fleet_data.campaigns.replies import LOOK_S, Replies, job_of
 from fleet_data.claims import Caller
+from fleet_data.jobs.models import Lease
 from fleet_data.pool import Database
 
 SEGMENT = "00000000-0000-7000-8000-00000000000a"
@@ -181,7 +184,9 @@ async def test_a_draft_is_checked_kept_as_a_template_and_sent_when_it_says(
         await call(client, "campaign_send", campaign_id=id_)
         for action in ("pause", "resume"):
             await call(client, "campaign_control", campaign_id=id_, action=action)
-        due = await admin_connection.fetchval("SELECT due_at AT TIME ZONE 'UTC' FROM store.jobs")
+        due = await admin_connection.fetchval(
+            "SELECT due_at AT TIME ZONE 'UTC' FROM store.jobs WHERE kind = 'campaign'"
+        )
         assert due.isoformat() == "2030-01-01T08:00:00"
 
 
@@ -216,6 +221,70 @@ async def test_one_click_ends_such_mail_for_good(
         second = await draft(client, name="Second")
         preview = await call(client, "campaign_preview", campaign_id=second)
         assert preview["checks"]["blocked"]["suppressed"] == 1
+
+
+async def test_who_answers_is_recorded_whatever_the_answer_says(
+    talk: Any, people: Any, mailbox: Any, database: Database, demo: Caller
+) -> None:
+    await people(4)
+    async with talk() as (client, _):
+        id_ = await draft(client)
+        await call(client, "campaign_send", campaign_id=id_, max_per_minute=6000)
+        await ended(client, id_)
+        sent = {mail["to"]: mail["message_id"] for mail in await mailbox.sent()}
+        come_in = [
+            f"References: <x@y> {sent['p1@example.org']}",
+            f"In-Reply-To: {sent['p1@example.org']}",
+            f"In-Reply-To: {sent['p2@example.org']}\r\nAuto-Submitted: auto-replied",
+            f"In-Reply-To: <{uuid4().hex}@example.com>",
+            f"In-Reply-To: {sent['p3@example.org']}\r\nAuto-Submitted: no",
+            *("Subject: something else" for _ in range(100)),  # a second page
+        ]
+        for headers in come_in:
+            raw = f"From: somebody@example.org\r\n{headers}\r\n\r\nHello"
+            await mailbox.http.post("/emulator/received", content=raw)
+        replies = Replies(database, client.transport.server._lifespan_result["deps"].post.mailers)
+        for _ in range(2):
+            assert await replies(job_of("demo"), Lease()) == LOOK_S
+        stats = await call(client, "campaign_stats", campaign_id=id_)
+        assert stats["counts"] == {"sent": 2, "replied": 2}
+        async with database.writing(demo) as connection:
+            looked = "SELECT looked_at > now() - interval '1 minute' FROM store.reply_looks"
+            assert await connection.fetchval(looked)
+            await connection.execute(
+                "UPDATE store.campaigns SET launched_at = now() - interval '31 days'"
+            )
+        assert await replies(job_of("demo"), Lease()) is None
+
+
+async def test_the_days_mails_are_counted_whoever_sends_them(
+    talk: Any, people: Any, mailbox: Any
+) -> None:
+    await people(4)
+    async with talk(mail_per_day=3) as (client, asked):
+        asked_for = {"object": "contact", "query": "Person2", "fields": ["id"]}
+        found = await client.call_tool("crm_search", asked_for)
+        told = {
+            "contact_id": json.loads(found.content[0].text)["rows"][0][0],
+            "subject": "Offer",
+            "text": "x",
+            "draft": False,
+        }
+        assert (await call(client, "mail_send", **told))["state"] == "sent"
+        id_ = await draft(client)
+        await call(client, "campaign_send", campaign_id=id_, max_per_minute=6000)
+
+        async def is_used_up() -> bool:
+            return len(await mailbox.sent()) == 3
+
+        await wait_until(is_used_up)
+        with pytest.raises(ToolError, match="rate_limited: the mails of this day are used up"):
+            await call(client, "mail_send", **told)
+        assert len(asked) == 2  # nobody is asked about a mail that cannot leave
+        drafted = await call(client, "mail_send", **{**told, "draft": True})
+        assert drafted["state"] == "drafted"
+        stats = await call(client, "campaign_stats", campaign_id=id_)
+        assert (stats["counts"]["sent"], stats["counts"]["queued"]) == (2, 2)
 
 
 def served(deps: Any) -> Starlette:

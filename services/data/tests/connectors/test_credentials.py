@@ -7,13 +7,17 @@ import json
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from typing import Any
+from urllib.parse import urlsplit
 from uuid import uuid4
 
 import asyncpg
 import pytest
 from pydantic import SecretStr
+from structlog.testing import capture_logs
 
+from fleet_cli.testing import PostgresServer
 from fleet_common.errors import NotConfigured, Unavailable
+from fleet_common.testing import wait_until
 from fleet_data.claims import Caller
 from fleet_data.connectors.credentials import Credentials
 from fleet_data.connectors.errors import (
@@ -133,6 +137,43 @@ async def test_one_replica_refreshes_for_all_and_stores_before_anybody_uses_it(
         assert await status_of(replicas[1], demo) == 200
         assert await status_of(replicas[0], demo) == 200
         assert oauth.calls["refresh_token"] == 2
+
+
+async def test_a_token_that_came_while_the_database_was_lost_is_kept_until_it_is_back(
+    linked: Settings,
+    oauth: OAuthServer,
+    open_replica: Open,
+    demo: Caller,
+    postgres_server: PostgresServer,
+) -> None:
+    name = urlsplit(linked.reader_url.get_secret_value()).path[1:]
+
+    async def told(sql: str) -> None:
+        await asyncio.to_thread(postgres_server.execute, sql)
+
+    async with open_replica(linked) as credentials:
+        await connect(credentials, demo, oauth.allow())
+        oauth.expire()
+        oauth.hold.clear()
+        oauth.held.clear()
+        call = asyncio.create_task(status_of(credentials, demo))
+        await oauth.held.wait()
+        await told(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
+        await told(
+            f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'"
+        )
+        with capture_logs() as logs:
+            oauth.hold.set()
+
+            async def is_kept() -> bool:
+                return "refreshed_token_kept" in [each["event"] for each in logs]
+
+            await wait_until(is_kept)
+        await told(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
+        assert await call == 200
+        # The spent token would have ended the grant.
+        assert await status_of(credentials, demo) == 200
+        assert oauth.calls["refresh_token"] == 1
 
 
 async def test_a_refusal_of_the_provider_is_told_as_what_it_means(

@@ -3,7 +3,8 @@
     python services/data/tests/emulate/gmail.py --port 4002
 
 Each bearer token is a mailbox of its own. `PUT /emulator/faults` says what goes wrong next in the caller's
-mailbox, `GET /emulator/sent` returns what was really sent, MIME and all. Prints its URL when it is up.
+mailbox, `GET /emulator/sent` returns what was really sent, MIME and all, `POST /emulator/received` brings a mail in.
+Prints its URL when it is up.
 """
 
 from __future__ import annotations
@@ -58,10 +59,16 @@ class Message:
 class Mailbox:
     drafts: dict[str, Message] = field(default_factory=dict)
     sent: list[Message] = field(default_factory=list)
+    received: list[Message] = field(default_factory=list)
     faults: dict[str, deque[Any]] = field(default_factory=dict)
     spent: deque[tuple[float, int]] = field(default_factory=deque)
     units: int = 0
     per_minute: int = PER_MINUTE
+
+    @property
+    def all(self) -> list[Message]:
+        """Return what was sent and received, oldest first."""
+        return sorted([*self.sent, *self.received], key=lambda message: message.at)
 
     def spend(self, units: int) -> bool:
         """Take units from the last minute's; False when there are not so many left."""
@@ -75,12 +82,19 @@ class Mailbox:
         return True
 
     def find(self, query: str, among: list[Message]) -> list[Message]:
-        """Return what matches `rfc822msgid:ID`, or has every word somewhere."""
+        """Return what matches `rfc822msgid:ID`, or has every word somewhere; `-from:me` and `after:` are known."""
         wanted = query.removeprefix("rfc822msgid:")
         if wanted != query:
             return [m for m in among if str(m.mime["Message-ID"]).strip("<>") == wanted]
-        words = query.lower().split()
-        return [m for m in among if all(w in m.raw.decode().lower() for w in words)]
+        return [m for m in among if all(_meets(m, word) for word in query.lower().split())]
+
+
+def _meets(message: Message, word: str) -> bool:
+    if word == "-from:me":
+        return message.label != "SENT"
+    if word.startswith("after:"):
+        return message.at >= int(word.removeprefix("after:"))
+    return word in message.raw.decode().lower()
 
 
 def error(status: int, reason: str) -> web.Response:
@@ -108,6 +122,7 @@ class Gmail:
                 web.get(f"{ROOT}/history", self.call("history.list", self.list_history)),
                 web.put("/emulator/faults", self.set_faults),
                 web.get("/emulator/sent", self.show_sent),
+                web.post("/emulator/received", self.receive),
                 web.get("/emulator/count", self.show_count),
             ]
         )
@@ -171,13 +186,16 @@ class Gmail:
         return web.json_response(message.to_json())
 
     def list_messages(self, box: Mailbox, request: web.Request, _: Any) -> web.Response:
-        found = box.find(request.query.get("q", ""), box.sent)[::-1]
+        found = box.find(request.query.get("q", ""), box.all)[::-1]
         most = int(request.query.get("maxResults", 100))
-        listed = [{"id": m.id, "threadId": m.id} for m in found[:most]]
-        return web.json_response({"messages": listed, "resultSizeEstimate": len(found)})
+        first = int(request.query.get("pageToken", 0))
+        listed = [{"id": m.id, "threadId": m.id} for m in found[first : first + most]]
+        told = {"messages": listed, "resultSizeEstimate": len(found)}
+        more = {"nextPageToken": str(first + most)} if len(found) > first + most else {}
+        return web.json_response(told | more)
 
     def get_message(self, box: Mailbox, request: web.Request, _: Any) -> web.Response:
-        found = next((m for m in box.sent if m.id == request.match_info["id"]), None)
+        found = next((m for m in box.all if m.id == request.match_info["id"]), None)
         if found is None:
             return error(404, "notFound")
         wanted = request.query.getall("metadataHeaders", [])
@@ -199,6 +217,13 @@ class Gmail:
         assert box is not None
         box.faults = {name: deque(faults) for name, faults in told.get("faults", {}).items()}
         box.per_minute = told.get("per_minute", box.per_minute)
+        return web.json_response({})
+
+    async def receive(self, request: web.Request) -> web.Response:
+        """Take a mail as it comes in from outside."""
+        box = self.mailbox(request)
+        assert box is not None
+        box.received.append(Message(f"{next(_ids):x}", await request.read(), "INBOX"))
         return web.json_response({})
 
     async def show_count(self, request: web.Request) -> web.Response:

@@ -68,7 +68,7 @@ def walking(settings: Settings, database: Database, crm: Crm, mailbox: Any) -> W
             mailers = Mailers("news@example.com", accounts, None)
             links = UnsubscribeLinks("https://x/unsubscribe", UnsubscribeTokens("s" * 32))
             store = WorkflowRepository(database, settled_s=0.0)
-            post = Post(MailRepository(database), mailers)
+            post = Post(MailRepository(database), mailers, 2000)
             yield Walker(store, crm, post, links, http, {"erp": hook})
 
     return open_walker

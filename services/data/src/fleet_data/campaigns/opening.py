@@ -12,6 +12,7 @@ from fleet_common.http import open_client
 from fleet_common.mcp import Runtime
 from fleet_common.settings import SettingsError
 from fleet_data.campaigns.postman import Postman, UnsubscribeLinks
+from fleet_data.campaigns.replies import Replies
 from fleet_data.campaigns.repository import CampaignRepository
 from fleet_data.campaigns.sending import SendingRepository
 from fleet_data.campaigns.service import Campaigns, Contacts
@@ -55,7 +56,7 @@ async def open_outreach(
         links = _links(settings)
         jobs = JobRepository(database)
         JobDepth(jobs).export(runtime.metrics)
-        post = Post(MailRepository(database), mailers)
+        post = Post(MailRepository(database), mailers, settings.mail_per_day)
         campaigns = Campaigns(CampaignRepository(database), contacts, mailers, links)
         workflows = Workflows(WorkflowRepository(database), contacts)
         if settings.mail_from and settings.tasks_worker:
@@ -63,7 +64,10 @@ async def open_outreach(
             walker = Walker(
                 workflows.store, contacts, post, links, hooks, _webhooks(settings.workflow_webhooks)
             )
-            handlers: dict[str, Handler] = {"workflow": walker}
+            handlers: dict[str, Handler] = {
+                "workflow": walker,
+                "replies": Replies(database, mailers),
+            }
             if links is not None:
                 sending = SendingRepository(database)
                 handlers["campaign"] = Postman(sending, mailers, links, settings.mail_per_day)
@@ -98,5 +102,6 @@ def _mailers(settings: Settings, accounts: Accounts) -> Mailers:
 def _links(settings: Settings) -> UnsubscribeLinks | None:
     if settings.unsubscribe_url is None:
         return None
-    tokens = UnsubscribeTokens(settings.claims_key.get_secret_value())
+    keys = (settings.claims_key, *settings.claims_keys_before)
+    tokens = UnsubscribeTokens(*(key.get_secret_value() for key in keys))
     return UnsubscribeLinks(settings.unsubscribe_url, tokens)

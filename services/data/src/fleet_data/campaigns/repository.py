@@ -13,6 +13,7 @@ from fleet_common.errors import NotFound
 from fleet_common.postgres import PostgresRecords
 from fleet_data.campaigns.models import Action, Audience, Campaign, Draft, Letter, Stats
 from fleet_data.campaigns.rendering import VARIABLES
+from fleet_data.campaigns.replies import job_of
 from fleet_data.claims import Caller
 from fleet_data.ids import uuid7
 from fleet_data.jobs.models import Job
@@ -203,6 +204,8 @@ class CampaignTransaction:
         )
         job = Job(self._caller.tenant, "campaign", campaign.id)
         await make_due(self._connection, job, at=campaign.send_at)
+        if route == "gmail":
+            await make_due(self._connection, job_of(self._caller.tenant))
 
     async def control(self, campaign: Campaign, action: Action) -> None:
         """Pause, resume or cancel."""

@@ -14,6 +14,7 @@ from fleet_data.campaigns.repository import COLUMNS, FACTS, campaign_of
 from fleet_data.claims import Caller
 from fleet_data.jobs.models import Job
 from fleet_data.mail.models import Outcome
+from fleet_data.mail.repository import ONE_AT_A_TIME
 from fleet_data.pool import Database
 
 _CLAIM = f"""
@@ -24,7 +25,7 @@ WITH next AS MATERIALIZED (
     FROM store.campaign_recipients r
     WHERE r.campaign_id = $1 AND r.state = 'queued' AND r.due_at <= now()
         AND EXISTS (SELECT FROM store.campaigns g WHERE g.id = $1 AND g.state IN ('sending', 'cancelled'))
-        AND (SELECT count(*) FROM store.campaign_recipients s WHERE s.sent_at > now() - interval '1 day') < $3
+        AND (SELECT store.mails_of_the_day()) < $3
     ORDER BY r.due_at, r.id LIMIT 1 FOR UPDATE OF r SKIP LOCKED
 ), taken AS (
     UPDATE store.campaign_recipients r
@@ -91,6 +92,7 @@ class SendingRepository:
         """Return the next recipient, now this lease's; None when none is due, or the day's share is used up."""
         while True:
             async with self._database.writing(caller) as connection:
+                await connection.execute(ONE_AT_A_TIME, caller.tenant)
                 row = await connection.fetchrow(_CLAIM, campaign, lease, per_day)
             if row is None:
                 return None

@@ -22,16 +22,24 @@ class Recipient:
 
 
 class UnsubscribeTokens:
-    """Signs and reads the last part of `/unsubscribe/{token}`."""
+    """Signs and reads the last part of `/unsubscribe/{token}`.
 
-    def __init__(self, secret: str) -> None:
-        # A key of its own: what signs claims and cursors must not be tried through a public page.
-        self._key = hmac.new(secret.encode(), b"unsubscribe", hashlib.sha256).digest()
+    Args:
+        secret: signs.
+        before: signed earlier; what one of them signed is still believed.
+    """
+
+    def __init__(self, secret: str, *before: str) -> None:
+        # Keys of their own: what signs claims and cursors must not be tried through a public page.
+        self._keys = [
+            hmac.new(each.encode(), b"unsubscribe", hashlib.sha256).digest()
+            for each in (secret, *before)
+        ]
 
     def sign(self, recipient: Recipient) -> str:
         """Return the token; characters that need no escaping in a URL."""
         told = recipient.id.bytes + recipient.tenant.encode()
-        return base64.urlsafe_b64encode(self._mac(told) + told).rstrip(b"=").decode()
+        return base64.urlsafe_b64encode(_mac(self._keys[0], told) + told).rstrip(b"=").decode()
 
     def read(self, token: str) -> Recipient:
         """Return whom the token is for.
@@ -44,9 +52,10 @@ class UnsubscribeTokens:
         except ValueError:
             raw = b""
         mac, told = raw[:_MAC_BYTES], raw[_MAC_BYTES:]
-        if len(told) < 17 or not hmac.compare_digest(mac, self._mac(told)):
+        if len(told) < 17 or not any(hmac.compare_digest(mac, _mac(k, told)) for k in self._keys):
             raise NotFound("unsubscribe link", "of this address")
         return Recipient(told[16:].decode(), UUID(bytes=told[:16]))
 
-    def _mac(self, told: bytes) -> bytes:
-        return hmac.new(self._key, told, hashlib.sha256).digest()[:_MAC_BYTES]
+
+def _mac(key: bytes, told: bytes) -> bytes:
+    return hmac.new(key, told, hashlib.sha256).digest()[:_MAC_BYTES]

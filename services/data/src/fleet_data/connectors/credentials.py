@@ -3,7 +3,8 @@
 Tokens are read from their row for each session, so that whoever disconnects an account has done so at once. One that
 has ended is refreshed by exactly one of all replicas: it holds the row's lock while it asks the provider, stores what
 it got, and only then lets anybody use it. The refresh runs in a task of its own: a caller who hangs up in the middle
-must not lose a refresh token that the provider has already replaced.
+must not lose a refresh token that the provider has already replaced. Nor must a database that goes away just then: the
+task keeps what it got and stores it once the database is back.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import json
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from contextvars import Context
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from uuid import UUID
 
@@ -36,6 +37,7 @@ from fleet_data.connectors.vault import Vault
 log = structlog.get_logger()
 
 _LAST_REFRESH_S = 15.0
+_STORE_AGAIN_S = 0.5
 _NOBODY = Caller("none", "service")  # what is asked about all tenants needs no claim of one
 
 
@@ -46,6 +48,14 @@ class Place:
     caller: Caller
     provider: str
     owner: str
+
+
+@dataclass(frozen=True, slots=True)
+class Exchanged:
+    """Tokens that a provider has just given, and the refresh token that it took for them."""
+
+    spent: str = field(repr=False)
+    fresh: Tokens
 
 
 class Credentials:
@@ -207,6 +217,40 @@ class Credentials:
             log.info("refresh_failed", provider=key[1], tenant=key[0], error=str(failure))
 
     async def _renew(self, place: Place, before: Tokens) -> Tokens:
+        """Return what took the place of `before`, stored."""
+        got: list[Exchanged] = []
+        try:
+            return await self._refresh(place, before, got)
+        except FleetError as exc:
+            if not got or not exc.retryable:
+                raise
+            log.warning("refreshed_token_kept", provider=place.provider, tenant=place.caller.tenant)
+            return await self._store_late(place, got[0])
+
+    async def _store_late(self, place: Place, got: Exchanged) -> Tokens:
+        """Return what opens the account, once the database is back and has it."""
+        while True:
+            await asyncio.sleep(_STORE_AGAIN_S)
+            try:
+                return await self._store_once(place, got)
+            except FleetError as exc:
+                if not exc.retryable:
+                    raise
+
+    async def _store_once(self, place: Place, got: Exchanged) -> Tokens:
+        async with self._store.changing(place.caller) as changes:
+            stored = await changes.find(place.provider, place.owner, lock=True)
+            if stored is None:
+                raise NotConnected(place.provider)
+            now = self._opened(place, stored)
+            if now.refresh != got.spent:
+                return now  # these very tokens, or those of a new consent
+            id_ = stored.account.id
+            await changes.renew(id_, self._sealed(place, id_, got.fresh))
+        return got.fresh
+
+    async def _refresh(self, place: Place, before: Tokens, got: list[Exchanged]) -> Tokens:
+        """Ask the provider under the lock of the row; what it gave is in `got`, even when storing it fails."""
         async with self._store.changing(place.caller) as changes:
             stored = await changes.find(place.provider, place.owner, lock=True)
             if stored is None:
@@ -222,6 +266,7 @@ class Credentials:
                 await changes.withdraw(id_)
                 withdrawn = exc
             else:
+                got.append(Exchanged(now.refresh, fresh))
                 await changes.renew(id_, self._sealed(place, id_, fresh))
         if (
             withdrawn is not None

@@ -71,6 +71,7 @@ class FieldDef:
         choices: the allowed values of an enum.
         refers_to: the object an id belongs to.
         most: longest text, in characters.
+        repeats: a field of other objects whose values stand here, too, so that it is masked where one of those is.
     """
 
     name: str
@@ -88,6 +89,7 @@ class FieldDef:
     choices: tuple[str, ...] = ()
     refers_to: ObjectName | Literal["user"] | None = None
     most: int = 300
+    repeats: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,9 +143,9 @@ class ObjectDef:
     def masking(self, names: frozenset[str]) -> ObjectDef:
         """Return the object as callers have it for whom `names`, as `email` or `contact.email`, are masked."""
         prefix = f"{self.name}."
-        masks = frozenset(
-            n.removeprefix(prefix) for n in names if "." not in n or n.startswith(prefix)
-        )
+        own = {n.removeprefix(prefix) for n in names if "." not in n or n.startswith(prefix)}
+        anywhere = {n.rpartition(".")[2] for n in names}
+        masks = frozenset(own | {n for n, f in self.fields.items() if f.repeats in anywhere})
         masked = {
             n: replace(self.fields[n], masked=True, searched=False)
             for n in masks & self.fields.keys()

@@ -29,6 +29,13 @@ _PHONE = FieldDef("phone", "phone", "Phone number, best with country code.")
 _COUNTRY = FieldDef("country", "text", "Country.", listed=True)
 _CITY = FieldDef("city", "text", "City.")
 _DESCRIPTION = FieldDef("description", "text", "Free text.", free_text=True, most=10_000)
+_ADDRESS = FieldDef(
+    *("address", "email", "Mail address."),
+    required=True,
+    listed=True,
+    searched=True,
+    repeats="email",
+)
 
 
 def _body(*, required: bool = False) -> FieldDef:
@@ -286,9 +293,7 @@ OBJECTS: dict[str, ObjectDef] = {
             "consent",
             "consents",
             "What the owner of an address agreed to.",
-            FieldDef(
-                "address", "email", "Mail address.", required=True, listed=True, searched=True
-            ),
+            _ADDRESS,
             FieldDef("channel", "enum", "Channel.", default="email", choices=("email",)),
             FieldDef(
                 "purpose", about="Such as marketing.", default="marketing", listed=True, most=40
@@ -309,9 +314,7 @@ OBJECTS: dict[str, ObjectDef] = {
             "suppression",
             "suppressions",
             "An address that nobody may write to.",
-            FieldDef(
-                "address", "email", "Mail address.", required=True, listed=True, searched=True
-            ),
+            _ADDRESS,
             FieldDef("channel", "enum", "Channel.", default="email", choices=("email",)),
             FieldDef(
                 "reason",

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 from uuid import UUID, uuid4
 
-Kind = Literal["campaign", "workflow", "sync", "sync_inbox"]
+Kind = Literal["campaign", "workflow", "sync", "sync_inbox", "replies"]
 
 
 @dataclass(frozen=True, slots=True)

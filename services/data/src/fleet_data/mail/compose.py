@@ -16,6 +16,7 @@ from fleet_common.errors import InvalidInput
 from fleet_data.mail.models import Mail, Sender
 
 _ADDRESS = re.compile(r"[^\s<>,;:\"()\[\]\\@]+@[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?")
+_OURS = re.compile(r"<([0-9a-f]{32})@")
 # No header may be longer than RFC 5322 allows a line; the names of people are not.
 _MOST_NAME = 200
 
@@ -23,6 +24,11 @@ _MOST_NAME = 200
 def message_id(id_: UUID, sender: Sender) -> str:
     """Return the Message-ID of the mail with this id, the same each time it is composed."""
     return f"<{id_.hex}@{sender.address.rpartition('@')[2]}>"
+
+
+def ids_of(headers: str) -> frozenset[UUID]:
+    """Return the ids of our mails that `In-Reply-To` or `References` name, and what looks like one."""
+    return frozenset(UUID(hex=found) for found in _OURS.findall(headers))
 
 
 def compose(mail: Mail) -> bytes:

@@ -12,6 +12,7 @@ import base64
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol
+from uuid import UUID
 
 import httpx
 
@@ -27,7 +28,7 @@ from fleet_data.claims import Caller
 from fleet_data.connectors.errors import ConsentWithdrawn
 from fleet_data.connectors.google.provider import COMPOSE, READ
 from fleet_data.connectors.models import Account
-from fleet_data.mail.compose import compose
+from fleet_data.mail.compose import compose, ids_of
 from fleet_data.mail.mailer import Route
 from fleet_data.mail.models import FoundMail, Mail, Outcome
 
@@ -37,6 +38,7 @@ _BUSY_S = 60.0  # quotas of Gmail are per minute
 # "Resolve errors": these reasons of a 403 mean "later"; every other one means "never".
 _LATER = {"rateLimitExceeded", "userRateLimitExceeded", "dailyLimitExceeded", "quotaExceeded"}
 _SHOWN = ("From", "To", "Subject", "Date")
+_ANSWERS = ("In-Reply-To", "References", "Auto-Submitted")
 
 
 class Accounts(Protocol):
@@ -107,13 +109,31 @@ class GmailMailer:
         listed = _told(reply).get("messages", [])
         return [await self._read(str(each["id"])) for each in listed[:limit]]
 
-    async def _read(self, id_: str) -> FoundMail:
-        params = {"format": "metadata", "metadataHeaders": list(_SHOWN)}
+    async def answered(self, *, since: int) -> frozenset[UUID]:
+        """Return the ids of our mails that people have answered since then, in seconds of the epoch."""
+        params, found = {"q": f"-from:me after:{since}", "maxResults": "100"}, set[UUID]()
+        while True:
+            page = _told(await self._ask("GET", "/messages", scope=READ, params=params))
+            for each in page.get("messages", []):
+                _, headers = await self._headers(str(each["id"]), _ANSWERS)
+                # What a machine sends by itself (RFC 3834) is no reply.
+                if headers.get("auto-submitted", "no").startswith("no"):
+                    found |= ids_of(" ".join(headers.values()))
+            if (token := page.get("nextPageToken")) is None:
+                return frozenset(found)
+            params["pageToken"] = str(token)
+
+    async def _headers(
+        self, id_: str, names: Sequence[str]
+    ) -> tuple[dict[str, Any], dict[str, str]]:
+        """Return a message, and those of its headers by their names in small letters."""
+        params = {"format": "metadata", "metadataHeaders": list(names)}
         message = _told(await self._ask("GET", f"/messages/{id_}", scope=READ, params=params))
-        headers = {
-            str(each["name"]).lower(): str(each["value"])
-            for each in message.get("payload", {}).get("headers", [])
-        }
+        told = message.get("payload", {}).get("headers", [])
+        return message, {str(each["name"]).lower(): str(each["value"]) for each in told}
+
+    async def _read(self, id_: str) -> FoundMail:
+        message, headers = await self._headers(id_, _SHOWN)
         sender, to, subject, date = (headers.get(name.lower(), "") for name in _SHOWN)
         snippet = str(message.get("snippet", ""))
         return FoundMail(id_, str(message["threadId"]), date, sender, to, subject, snippet)

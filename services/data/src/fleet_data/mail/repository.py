@@ -15,6 +15,10 @@ from fleet_data.mail.mailer import Route
 from fleet_data.mail.models import Addressee, Outcome, StoredMail
 from fleet_data.pool import Connection, Database
 
+# Not FOR UPDATE: nobody who only points at the tenant has to wait.
+ONE_AT_A_TIME = "SELECT FROM store.tenants WHERE tenant = $1 FOR NO KEY UPDATE"
+"""Makes whoever is about to send one more mail of the day wait for each other."""
+
 _TAKEN_FOR_S = 120  # longer than a call may take: after this nobody is at work on it
 
 
@@ -57,6 +61,11 @@ class MailTransaction:
         if row is None:
             raise NotFound("contact", contact)
         return Addressee(row["name"], row["email"], row["version"], bool(row["is_suppressed"]))
+
+    async def of_the_day(self) -> int:
+        """Return how many mails left within 24 hours; nobody adds one before this transaction ends."""
+        await self._connection.execute(ONE_AT_A_TIME, self._caller.tenant)
+        return int(await self._connection.fetchval("SELECT store.mails_of_the_day()"))
 
     async def insert(self, id_: UUID, contact: UUID, email: str, route: Route) -> UUID:
         """Record that a mail is to be written, not taken by anybody, and return its id."""

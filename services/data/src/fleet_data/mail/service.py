@@ -8,7 +8,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from fleet_common.approvals import Plan
-from fleet_common.errors import Conflict, FleetError, InvalidInput
+from fleet_common.errors import Conflict, FleetError, InvalidInput, RateLimited
 from fleet_common.idempotency import KeyedCall, once
 from fleet_data.claims import Caller
 from fleet_data.errors import Contended, VersionConflict
@@ -21,6 +21,7 @@ from fleet_data.mail.repository import MailJournal, MailRepository, MailTransact
 
 _TOOL = "mail_send"
 _SHOWN_CHARS = 280
+_QUOTA_S = 600.0  # the day's share comes back bit by bit
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,10 +63,15 @@ class Mailed:
 
 @dataclass(frozen=True, slots=True)
 class Post:
-    """The mail of every tenant; each call says on whose behalf."""
+    """The mail of every tenant; each call says on whose behalf.
+
+    Attributes:
+        per_day: most mails of one tenant in 24 hours, those of campaigns included.
+    """
 
     store: MailRepository
     mailers: Mailers
+    per_day: int
 
     async def plan(self, call: MailCall) -> Plan | None:
         """Return what sending would do; None for a draft, and for a call that was answered before.
@@ -73,6 +79,7 @@ class Post:
         Raises:
             NotFound: there is no such contact.
             Conflict: it has no address, or one that nobody may write to.
+            RateLimited: the tenant has sent as many as it may in a day.
         """
         if call.draft:
             return None
@@ -80,7 +87,7 @@ class Post:
             told = await changes.records.answered(call.keyed) if call.keyed else None
             if told is not None and (await changes.load(UUID(told["id"]))).state != "claimed":
                 return None
-            to = await _writable(changes, call)
+            to = await self._writable(changes, call)
         shown = "***" if {"email", "contact.email"} & call.caller.masks else to.email
         return Plan(
             summary=f"Send a mail to {to.name} <{shown}>",
@@ -98,6 +105,7 @@ class Post:
 
         Raises:
             Conflict: the contact has no address, or one that nobody may write to.
+            RateLimited: the tenant has sent as many as it may in a day.
             VersionConflict: the contact is at another version than a person approved.
             Contended: another call with the same key is at work.
             FleetError: the mail has not left; repeating the call with the same key is safe.
@@ -138,7 +146,7 @@ class Post:
         made: list[str] = []
 
         async def change() -> Any:
-            to = await _writable(changes, call)
+            to = await self._writable(changes, call)
             if planned is not None and planned != to.version:
                 raise VersionConflict(expected=planned, found=to.version)
             assert to.email is not None  # noqa: S101 - _writable refuses those without
@@ -173,16 +181,18 @@ class Post:
     def _sender(self) -> Sender:
         return Sender(self.mailers.sender_address)
 
-
-async def _writable(changes: MailTransaction, call: MailCall) -> Addressee:
-    to = await changes.addressee(call.contact)
-    if to.email is None:
-        raise Conflict("this contact has no mail address")
-    if to.is_suppressed:
-        raise Conflict(
-            "this address is suppressed: its owner wants no mail, or it does not take any"
-        )
-    return to
+    async def _writable(self, changes: MailTransaction, call: MailCall) -> Addressee:
+        """Return whom a call writes to, now that it may."""
+        to = await changes.addressee(call.contact)
+        if to.email is None:
+            raise Conflict("this contact has no mail address")
+        if to.is_suppressed:
+            raise Conflict(
+                "this address is suppressed: its owner wants no mail, or it does not take any"
+            )
+        if not call.draft and await changes.of_the_day() >= self.per_day:
+            raise RateLimited("the mails of this day are used up", retry_after_s=_QUOTA_S)
+        return to
 
 
 def _mail(call: MailCall, sender: Sender, id_: UUID, to: str) -> Mail:

@@ -12,13 +12,13 @@ does `guard` look at the text.
 from __future__ import annotations
 
 import math
-from collections.abc import Generator, Sequence
-from contextlib import AbstractAsyncContextManager, contextmanager
+from collections.abc import AsyncGenerator, Generator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from typing import Any, Protocol
 
 import asyncpg
 
-from fleet_common.errors import PayloadTooLarge
+from fleet_common.errors import PayloadTooLarge, PermissionDenied
 from fleet_data.claims import Caller
 from fleet_data.errors import QueryRejected
 from fleet_data.pool import Connection
@@ -29,6 +29,9 @@ from fleet_data.schema.privileges import PrivilegeWatch
 from fleet_data.statements import recorded_one
 
 _TOO_LARGE = "a row is too large to return"
+_MASKED = (
+    "Fields are masked for your roles: read masked.contacts, or contacts alone, not crm.contacts"
+)
 
 
 class Readable(Protocol):
@@ -36,6 +39,9 @@ class Readable(Protocol):
 
     def reading(self, caller: Caller) -> AbstractAsyncContextManager[Connection]:
         """Yield a read-only transaction; it is always rolled back."""
+
+    def querying(self, caller: Caller) -> AbstractAsyncContextManager[Connection]:
+        """Yield the same for the caller's own SQL, in which masked fields are NULL."""
 
     def patience_s(self) -> float:
         """Return how long to wait for a statement that the server should have ended by then."""
@@ -56,7 +62,7 @@ class QueryRepository:
     ) -> tuple[Sequence[str], Sequence[Sequence[Any]]]:
         """Return the names of the columns and up to `max_rows` + 1 rows, as JSON has values."""
         await self.refuse_unguarded(query.sql)
-        async with self._database.reading(caller) as connection:
+        async with querying(self._database, caller) as connection:
             with complaints(connection):
                 columns = await _columns(connection, query.sql)
                 rows = await self._fetch(connection, wrapped(query, unpacked=True), query.params)
@@ -65,7 +71,7 @@ class QueryRepository:
     async def explain(self, caller: Caller, sql: str, params: Sequence[Param]) -> dict[str, Any]:
         """Return PostgreSQL's plan for a statement as JSON has it; nothing is run."""
         await self.refuse_unguarded(sql)
-        async with self._database.reading(caller) as connection:
+        async with querying(self._database, caller) as connection:
             with complaints(connection):
                 await _columns(connection, sql)
                 rows = await self._fetch(connection, explained(sql), params)
@@ -76,7 +82,7 @@ class QueryRepository:
         self, caller: Caller, pattern: str, detail: Detail, limit: int
     ) -> tuple[Sequence[str], Sequence[Sequence[Any]]]:
         """Return the columns and up to `limit` rows about what the role may read; `pattern` is of LIKE."""
-        async with self._database.reading(caller) as connection:
+        async with self._database.querying(caller) as connection:
             rows = await connection.fetch(relations_sql(detail), pattern, limit)
         names = list(rows[0].keys()) if rows else []
         return names, [_plain_row(row) for row in rows]
@@ -99,6 +105,18 @@ class QueryRepository:
         with recorded_one(sql):
             statement = await connection.prepare(sql, name="")
             return await statement.fetch(*params, timeout=self._database.patience_s())
+
+
+@asynccontextmanager
+async def querying(database: Readable, caller: Caller) -> AsyncGenerator[Connection]:
+    """Yield a transaction for the caller's SQL; where it may not read a view, say which it may."""
+    try:
+        async with database.querying(caller) as connection:
+            yield connection
+    except PermissionDenied as exc:
+        if not caller.masks:
+            raise
+        raise PermissionDenied(exc.message, hint=_MASKED) from exc
 
 
 def wrapped(query: Query, *, unpacked: bool = False) -> str:

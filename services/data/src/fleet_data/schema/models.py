@@ -10,6 +10,8 @@ from importlib.resources import files
 from urllib.parse import unquote, urlsplit
 
 OWNER, WRITER, READER = "crm_migrator", "crm_writer", "crm_reader"
+MASKED = "crm_masked"
+"""What the reader becomes for SQL of a caller from whom fields are masked; it never logs in."""
 
 _FILE_NAME = re.compile(r"(\d{4})_([a-z0-9_]+)\.sql")
 

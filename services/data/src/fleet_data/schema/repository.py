@@ -17,7 +17,7 @@ import asyncpg
 
 from fleet_data.claims import PaddedKey
 from fleet_data.schema.functions import REVOKED
-from fleet_data.schema.models import OWNER, READER, WRITER, Login, Migration
+from fleet_data.schema.models import MASKED, OWNER, READER, WRITER, Login, Migration
 
 _LOCK = 0x666C656574  # "fleet": one run at a time in one database
 _KEPT_KEYS = 2  # the current claim key and the one before, so that a rolling change loses no call
@@ -55,8 +55,8 @@ class MigrationStore:
             await connection.close(timeout=timeout_s)
 
     async def create_roles(self) -> None:
-        """Create the three roles where they are missing; none can log in yet, none goes round row security."""
-        for role in (OWNER, WRITER, READER):
+        """Create the roles where they are missing; none can log in yet, none goes round row security."""
+        for role in (OWNER, WRITER, READER, MASKED):
             if await self._connection.fetchval("SELECT to_regrole($1) IS NOT NULL", role):
                 continue
             # Roles belong to the server, the lock to one database: somebody else may be faster.
@@ -64,6 +64,11 @@ class MigrationStore:
                 await self._connection.execute(
                     f"CREATE ROLE {role} NOLOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION"
                 )
+        if not await self._connection.fetchval("SELECT pg_has_role($1, $2, 'SET')", READER, MASKED):
+            await self._try(
+                "callers from whom fields are masked cannot use SQL",
+                f"GRANT {MASKED} TO {READER} WITH INHERIT FALSE, SET TRUE",
+            )
 
     async def own_database(self) -> None:
         """Let the owner create, and nobody else; become the owner where that takes a grant."""

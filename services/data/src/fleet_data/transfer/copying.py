@@ -8,13 +8,14 @@ exactly that wrapped text is copied, as the reader, in the same READ ONLY transa
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 from fleet_common.errors import InvalidInput
 from fleet_data.claims import Caller
 from fleet_data.pool import Connection, Database
 from fleet_data.query.guard import refuse_named
-from fleet_data.query.repository import complaints
+from fleet_data.query.repository import complaints, querying
 from fleet_data.schema.privileges import PrivilegeWatch
 from fleet_data.statements import recorded_one
 from fleet_data.transfer.errors import TransferTooLarge
@@ -47,7 +48,7 @@ class Copier:
             PermissionDenied: the reader has no right to what it names.
         """
         await self._refuse(source)
-        async with self._database.reading(caller) as connection:
+        async with self._as(caller, source) as connection:
             with complaints(connection):
                 return await _proven(connection, source)
 
@@ -59,7 +60,7 @@ class Copier:
             QueryRejected: PostgreSQL refused it.
         """
         await self._refuse(source)
-        async with self._database.reading(caller) as connection:
+        async with self._as(caller, source) as connection:
             with complaints(connection):
                 columns = await _proven(connection, source)
                 text, options = _copied(wrapped(source, columns), format_, columns)
@@ -78,6 +79,12 @@ class Copier:
                 f"more than {source.query.max_rows} rows", hint="Filter, or aggregate in SQL"
             )
         return rows
+
+    def _as(self, caller: Caller, source: Source) -> AbstractAsyncContextManager[Connection]:
+        """Return the transaction for a source: ours names what is masked itself, and reads the plain views."""
+        if source.is_the_callers:
+            return querying(self._database, caller)
+        return self._database.reading(caller)
 
     async def _refuse(self, source: Source) -> None:
         """Refuse text that names what the database does not forbid by itself."""
