@@ -89,6 +89,7 @@ async def apply(crm: Crm, caller: Caller, change: tuple[str, Any], deals: list[s
     return (await crm.upsert(caller, name, records, match_on=match_on)).change_set_id
 
 
+@pytest.mark.timeout(60)  # 25 examples of up to a second
 @settings(
     max_examples=25,
     deadline=None,

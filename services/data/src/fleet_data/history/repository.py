@@ -61,6 +61,21 @@ UPDATE store.{table} t SET updated_by = $2, ({columns}) = (
 FROM jsonb_to_recordset($3) AS r (id uuid, first bigint, at integer)
 WHERE t.tenant = $1 AND t.id = r.id AND t.version = r.at
 """
+# The statuses that leads whose status went back entered since were not entered, after all; and the one they went back
+# to was not entered just now, unless it is another than the one before.
+_UNENTER = """
+WITH back AS (
+    SELECT r.id, l.changed_at, (
+        SELECT h.status FROM store.lead_status_history h
+        WHERE h.lead_id = r.id AND h.entered_at < l.changed_at ORDER BY h.entered_at DESC LIMIT 1
+    ) AS before
+    FROM jsonb_to_recordset($1) AS r (id uuid, first bigint) JOIN store.change_log l ON l.id = r.first
+    WHERE EXISTS (SELECT FROM store.lead_status_history h WHERE h.lead_id = r.id AND h.entered_at = now())
+)
+DELETE FROM store.lead_status_history h USING back
+WHERE h.lead_id = back.id AND h.entered_at >= back.changed_at
+    AND (h.entered_at < now() OR h.status = back.before)
+"""
 _REMOVE = """
 MERGE INTO store.{table} AS t USING jsonb_to_recordset($3) AS s (id uuid, at integer)
 ON t.tenant = $1 AND t.id = s.id AND t.version = s.at
@@ -123,7 +138,10 @@ class UndoTransaction:
         found = await self._connection.fetch(_COLUMNS, table, ["tenant", *UNLOGGED])
         columns = ", ".join(f'"{row["attname"]}"' for row in found)
         rows = [{"id": each.id, "first": each.first, "at": each.version} for each in reversals]
-        return await self._changed(_RESTORE.format(table=table, columns=columns), rows)
+        restored = await self._changed(_RESTORE.format(table=table, columns=columns), rows)
+        if name == "lead":
+            await self._connection.execute(_UNENTER, rows)
+        return restored
 
     async def remove(self, name: str, reversals: Sequence[Reversal]) -> int:
         """Return how many records of one object are deleted; each only if still at its version."""
