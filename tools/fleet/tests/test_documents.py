@@ -132,7 +132,7 @@ def test_many_documents_go_in_several_calls(tmp_path: Path) -> None:
 
     batches = list(Documents.of(tmp_path).batches())
 
-    assert [len(batch) for batch in batches] == [16, 16, 8, 1]
+    assert [len(batch) for batch in batches] == [8, 8, 8, 8, 8, 1]
 
 
 def test_the_title_is_the_first_heading() -> None:

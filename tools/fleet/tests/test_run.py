@@ -271,7 +271,7 @@ def test_documents_that_cannot_be_indexed_are_a_warning(
 
     shown = laptop.run()
 
-    assert "! The documents are not searchable" in shown
+    assert "! The documents are not all searchable" in shown
     assert "The fleet is running" in shown
 
 

@@ -17,7 +17,7 @@ from fleet_cli.state import State
 
 STAMPS = "stamps.json"
 # rag_ingest takes 64 documents and 2 MB at once; smaller calls let the progress move.
-_BATCH = 16
+_BATCH = 8
 _BATCH_BYTES = 500_000
 _TIMEOUT_S = 300.0
 
@@ -31,9 +31,9 @@ class Documents:
 
     @classmethod
     def of(cls, project: Path) -> Documents:
-        """Return README.md and everything under docs/."""
-        found = [project / "README.md", *sorted((project / "docs").rglob("*.md"))]
-        return cls(project, [path for path in found if path.is_file() and path.stat().st_size])
+        """Return README.md and everything under docs/, the short ones first: most can soon be found."""
+        found = [project / "README.md", *sorted((project / "docs").rglob("*.md"), key=_size)]
+        return cls(project, [path for path in found if _size(path)])
 
     def digest(self, store: Path) -> str:
         """Return what changes when a document does, or when the vector store was made anew."""
@@ -58,6 +58,10 @@ class Documents:
             size += len(text)
         if batch:
             yield batch
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.is_file() else 0
 
 
 def title_of(text: str) -> str | None:

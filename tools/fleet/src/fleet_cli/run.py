@@ -7,7 +7,6 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,11 +14,12 @@ from types import FrameType
 
 from rich.console import Console
 
-from fleet_cli.documents import index_documents
+from fleet_cli import indexing
 from fleet_cli.environment import Environment
-from fleet_cli.errors import BadInput, CallFailed, StartFailed
+from fleet_cli.errors import BadInput, StartFailed
+from fleet_cli.indexing import Indexing
 from fleet_cli.ports import SERVICES, plan_ports, require_free
-from fleet_cli.progress import Progress, open_progress, working
+from fleet_cli.progress import open_progress
 from fleet_cli.screen import Screen
 from fleet_cli.secrets import ensure_secrets
 from fleet_cli.startup import Startup, Stopped, obituary
@@ -27,7 +27,6 @@ from fleet_cli.state import State, write_private
 from fleet_cli.supervisor import Supervisor, end_orphans
 
 _WATCH_S = 0.2
-DOCUMENTS = "documents"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,9 +56,9 @@ def run_fleet(options: RunOptions, user: Mapping[str, str], console: Console) ->
         environment = _prepare(state, options, user, console)
         supervisor = Supervisor(state, environment.ports)
         try:
-            warnings = _start(environment, supervisor, console, should_stop)
-            _announce(options, environment, console, warnings, time.monotonic() - began)
-            _watch(supervisor, should_stop)
+            index = _start(environment, supervisor, console, should_stop)
+            _announce(options, environment, console, index.warnings, time.monotonic() - began)
+            _watch(supervisor, index, console, should_stop)
         except Stopped:
             pass
         finally:
@@ -112,39 +111,14 @@ def _start(
     supervisor: Supervisor,
     console: Console,
     should_stop: Callable[[], bool],
-) -> tuple[str, ...]:
+) -> Indexing:
     engines = ["postgres"] if environment.embeds_postgres else []
     engines += ["valkey"] if environment.embeds_valkey else []
-    with open_progress(console, [*engines, *SERVICES]) as progress:
-        Startup(environment, supervisor, progress).run(should_stop)
+    with open_progress(console, [*engines, *SERVICES, indexing.STEP]) as progress:
+        index = Indexing(environment, progress)
+        Startup(environment, supervisor, progress).run(should_stop, {"aiml": index.run})
         supervisor.mark_ready()
-        return _index(environment, progress, should_stop)
-
-
-def _index(
-    environment: Environment, progress: Progress, should_stop: Callable[[], bool]
-) -> tuple[str, ...]:
-    """Index the documents; a fleet without them still runs, so a failure is a warning."""
-    url, key = environment.ports.url("aiml"), environment.secrets.admin_key
-    try:
-        with working(progress, DOCUMENTS) as step:
-
-            def progressed(note: str) -> None:
-                step.note = note
-                progress.changed(step)
-
-            # In a thread, so that Ctrl-C is heard meanwhile; stopping aiml ends the thread's call.
-            pool = ThreadPoolExecutor(1)
-            job = pool.submit(index_documents, environment.state, url, key, progressed=progressed)
-            pool.shutdown(wait=False)
-            while not wait([job], timeout=_WATCH_S).done:
-                if should_stop():
-                    raise Stopped
-            found = job.result()
-            step.note = "unchanged" if found is None else f"{found} indexed for rag_search"
-    except CallFailed as exc:
-        return (f"The documents are not searchable: {exc.message}",)
-    return ()
+    return index
 
 
 def _announce(
@@ -163,10 +137,14 @@ def _announce(
     )
 
 
-def _watch(supervisor: Supervisor, should_stop: Callable[[], bool]) -> None:
+def _watch(
+    supervisor: Supervisor, index: Indexing, console: Console, should_stop: Callable[[], bool]
+) -> None:
     while not should_stop():
         for child in supervisor.ended():
             raise StartFailed(obituary(child), hint="The rest of the fleet was stopped.")
+        if news := index.news():
+            console.print(news, markup=False, highlight=False)
         time.sleep(_WATCH_S)
 
 

@@ -16,7 +16,7 @@ import json
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from pathlib import Path
 
@@ -57,14 +57,15 @@ class Startup:
         self._stopping = threading.Event()
         self._forkserver = self._start_forkserver() if forking.AVAILABLE else None
 
-    def run(self, should_stop: Callable[[], bool]) -> None:
-        """Return when every process answers.
+    def run(self, should_stop: Callable[[], bool], then: Mapping[str, Callable[[], None]]) -> None:
+        """Return when every process answers, and `then` has run what begins as soon as a service does.
 
         Raises:
             StartFailed: a process ended or was not ready in time.
             Stopped: `should_stop` said so first.
         """
-        chains: list[Callable[[], None]] = [self._data, *map(self._serving, self._others())]
+        chains: list[Callable[[], None]] = [self._data]
+        chains += [self._serving(service, then.get(service)) for service in self._others()]
         if self._environment.embeds_valkey:
             chains.append(self._valkey)
         with ThreadPoolExecutor(len(chains)) as pool:
@@ -118,8 +119,13 @@ class Startup:
     def _others(self) -> Iterable[str]:
         return (service for service in SERVICES if service != "data")
 
-    def _serving(self, service: str) -> Callable[[], None]:
-        return lambda: self.serve(service)
+    def _serving(self, service: str, then: Callable[[], None] | None) -> Callable[[], None]:
+        def chain() -> None:
+            self.serve(service)
+            if then:
+                then()
+
+        return chain
 
     def _data(self) -> None:
         # The process starts beside its database: it connects when it is asked whether it is ready.
