@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import asyncio
 import json
+import os
 import stat
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -9,7 +11,9 @@ import pytest
 from structlog.testing import capture_logs
 
 from fleet_common.auth.keys import KeyFile
+from fleet_common.auth.usage import KeyUsage
 from fleet_common.errors import InvalidInput, NotFound
+from fleet_common.mcp.identity import KeyVerifier
 from fleet_common.policy import Policy
 
 
@@ -239,3 +243,23 @@ def test_a_file_from_before_rotation_is_read(keys: KeyFile, path: Path) -> None:
         del stored["keys"][0][name]
     path.write_text(json.dumps(stored))
     assert KeyFile(path).lookup(new.text)
+
+
+@pytest.fixture
+def slow(path: Path) -> tuple[str, str]:
+    """A key, and the content of its file, whose readers now wait for whoever writes it."""
+    new = KeyFile(path).create(name="laptop", roles=["viewer"], tenant="acme")
+    stored = path.read_text("utf-8")
+    path.unlink()
+    os.mkfifo(path)
+    return new.text, stored
+
+
+async def test_who_comes_while_the_file_is_first_read_waits_for_it(
+    path: Path, slow: tuple[str, str]
+) -> None:
+    verifier = KeyVerifier(KeyFile(path), KeyUsage(None))
+    async with asyncio.TaskGroup() as group:
+        callers = [group.create_task(verifier.verify_token(slow[0])) for _ in range(4)]
+        await asyncio.to_thread(path.write_text, slow[1], "utf-8")
+    assert all(caller.result() is not None for caller in callers)

@@ -12,6 +12,7 @@ import hmac
 import json
 import os
 import secrets
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -97,6 +98,8 @@ class KeyFile:
         self._path = path
         self._monotonic = monotonic
         self._checked_at = -_RECHECK_S
+        self._was_read = False
+        self._reading = threading.Lock()
         self._stamp: tuple[int, int] | None = None
         self._records: dict[str, KeyRecord] = {}
         self._is_unreadable = False
@@ -202,9 +205,18 @@ class KeyFile:
         return self._monotonic() - self._checked_at >= _RECHECK_S
 
     def refresh(self) -> None:
-        """Look whether the file changed and read it again if so; blocks."""
-        self._checked_at = self._monotonic()
-        self._reload_if_changed()
+        """Look whether the file changed and read it again if so; blocks.
+
+        Those who come while it is read for the first time wait for it: to know nothing yet would turn valid keys away.
+        Later ones go on with what is known.
+        """
+        with self._reading:
+            if not self.is_stale:
+                return
+            if self._was_read:
+                self._checked_at = self._monotonic()
+            self._reload_if_changed()
+            self._was_read, self._checked_at = True, self._monotonic()
 
     def _reload_if_changed(self) -> None:
         try:
