@@ -2,6 +2,8 @@
 # Behind a proxy with a CA of its own: add --secret id=ca,src=FILE; nothing of it lands in the image.
 FROM python:3.13-slim AS build
 ARG VERSION=0
+# With `parquet,train` it also learns to score leads, which takes SciPy and scikit-learn: scripts/images data-train.
+ARG EXTRAS=parquet
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_CACHE_DIR=/var/cache/pip
 WORKDIR /build
 # hadolint ignore=DL3008
@@ -13,7 +15,7 @@ COPY libs/common libs/common
 COPY services/data services/data
 RUN --mount=type=cache,target=/var/cache/pip --mount=type=secret,id=ca,required=false \
     if [ -s /run/secrets/ca ]; then export PIP_CERT=/run/secrets/ca; fi; \
-    /opt/venv/bin/pip install -c requirements/constraints.txt "./libs/common[tracing]" "./services/data[parquet,train]" && \
+    /opt/venv/bin/pip install -c requirements/constraints.txt "./libs/common[tracing]" "./services/data[$EXTRAS]" && \
     docker/trim.sh /opt/venv && \
     /opt/venv/bin/python docker/sbom.py fleet/data "$VERSION" > /opt/venv/sbom.cdx.json
 

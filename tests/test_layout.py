@@ -96,8 +96,10 @@ class TestEveryService:
         assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
 
     def test_can_be_deployed_alone(self, folder: Path) -> None:
-        documents = yaml.safe_load_all((ROOT / "skaffold.yaml").read_text("utf-8"))
-        assert folder.name in {each["metadata"]["name"] for each in documents}
+        required = yaml.safe_load((ROOT / "skaffold.yaml").read_text("utf-8"))["requires"]
+        own = yaml.safe_load((folder / "skaffold.yaml").read_text("utf-8"))
+        assert {"services/" + folder.name} & {each["path"] for each in required}
+        assert own["metadata"]["name"] == folder.name
 
 
 class TestTheRepository:
