@@ -86,7 +86,7 @@ undeploy: ## Take all of that away again
 
 .PHONY: release
 release: $(STAMP) ## Release one package: make release PKG=data VERSION=0.2.0
-	@$(BIN)/python scripts/release.py "$(PKG)" "$(VERSION)"
+	@scripts/release "$(PKG)" "$(VERSION)"
 
 .PHONY: clean
 clean: ## Remove caches and build results; .venv and .fleet stay

@@ -9,11 +9,12 @@ find . -type f \( -name '*.so' -o -name '*.so.[0-9]*' \) -exec strip --strip-unn
 find . -type f \( -name '*.pyi' -o -name '*.pxd' -o -name '*.pyx' -o -name '*.[ch]' -o -name '*.hpp' -o -name '*.a' \) -delete
 # rich colours code of any language; of a server's output nobody asks that.
 find . -path './pygments/lexers/*' ! -name '__init__*' ! -name '_mapping*' ! -name 'python*' -type f -delete
-# Parts of pyarrow that nothing here calls: Flight and S3.
+# Parts of pyarrow that nothing here calls, Flight and S3, and names of its libraries that only a linker uses.
 if [ -d pyarrow ]; then
     find pyarrow \( -name '*flight*' -o -name '*_s3*' \) -delete
     rm -rf pyarrow/include pyarrow/src
-    ln -sf libarrow_python.so.[0-9]*.[0-9]*.[0-9]* pyarrow/libarrow_python.so
+    find pyarrow \( -name 'libarrow*.so' -o -name 'libarrow*.so.*.*' \) -delete
+    "$1/bin/python" -c 'import pyarrow.parquet'
 fi
 # What strip has broken must not get any further.
 find . -name '*.so' | "$1/bin/python" -c 'import ctypes, sys; [ctypes.CDLL(line.strip()) for line in sys.stdin]'

@@ -10,6 +10,7 @@ import json
 import re
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from fastmcp import FastMCP
 from fastmcp.tools import Tool
 from pydantic.fields import FieldInfo
 
+import tool_contract
 from fleet_common.audit import AuditLog
 from fleet_common.audit.sinks import StreamSink
 from fleet_common.errors import error_table
@@ -87,6 +89,15 @@ def catalogue() -> str:
     return CATALOGUE.dump_json(tuple(found), indent=2).decode() + "\n"
 
 
+def contract(name: str) -> str:
+    """Return what callers of a service's own tools rely on; a release compares it with the last one's."""
+    (service,) = [each for each in services() if each.name == name]
+    found = {
+        tool.name: tool_contract.arguments(tool.parameters) for tool in _tools_of(service.tools)
+    }
+    return json.dumps(found, indent=1, sort_keys=True) + "\n"
+
+
 DOCS: dict[str, Callable[[], str]] = {
     "docs/errors.md": errors,
     "docs/settings.md": settings,
@@ -97,6 +108,7 @@ DOCS: dict[str, Callable[[], str]] = {
 FILES: dict[str, Callable[[], str]] = {
     "docs/reference/policy.schema.json": policy_schema,
     "tools/fleet/src/fleet_cli/catalogue.json": catalogue,
+    **{f"{p.folder}/tools.json": partial(contract, p.name) for p in packages() if p.is_service},
 }
 
 

@@ -1,18 +1,23 @@
 """Release one package: `release.py data 0.2.0` makes the commit `data: release 0.2.0` and its tag.
 
-Sets the version, closes the changelog's Unreleased section with today's date and, for a service, sets the image tag in
-its Kubernetes base. Pushing the tag `data/v0.2.0` is left to you: CI tests, builds and publishes from there.
+Refuses without an entry in the changelog, without a version past the released one and, for a service, without the
+major version that a change needs which breaks callers. Sets the version, closes the changelog's Unreleased section
+with today's date and, for a service, sets the image tag in its Kubernetes base. Pushing the tag `data/v0.2.0` is left
+to you: CI tests, builds and publishes from there.
 `release.py --notes data 0.2.0` prints that version's section of the changelog.
 """
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
+import tool_contract
+from changelog_gate import git
 from packages import ROOT, Package, package
 
 _VERSION = re.compile(r"\d+\.\d+\.\d+")
@@ -68,24 +73,60 @@ def release(each: Package, version: str, root: Path = ROOT) -> list[Path]:
     return changed
 
 
-def main(arguments: list[str]) -> int:
+def refusal(each: Package, version: str, root: Path = ROOT) -> str | None:
+    """Return why `each` must not be released as `version`, or None.
+
+    A version is compared with the last one that was released: its tag, where there is one.
+    """
+    tag = f"{each.name}/v{each.version}"
+    if git(root, "rev-parse", "--verify", "--quiet", f"refs/tags/{tag}") is None:
+        return None  # nobody relies on it yet
+    if _number(version) <= _number(each.version):
+        return f"{each.name} is at {each.version} already."
+    path = f"{each.folder}/tools.json"
+    released = git(root, "show", f"{tag}:{path}")
+    if released is None or tool_contract.permits_breaks(each.version, version):
+        return None
+    now = json.loads((root / path).read_text("utf-8"))
+    broken = tool_contract.breaks(json.loads(released), now)
+    return "\n".join([f"{version} would break callers:", *broken]) if broken else None
+
+
+def make(each: Package, version: str, root: Path = ROOT) -> None:
+    """Commit and tag the release.
+
+    Raises:
+        SystemExit: it is refused; the text says why.
+    """
+    if reason := refusal(each, version, root):
+        raise SystemExit(reason)
+    files = [str(path) for path in release(each, version, root)]
+    title, tag = f"{each.name}: release {version}", f"{each.name}/v{version}"
+    for command in (
+        ["commit", "--quiet", "--message", title, "--", *files],
+        ["tag", "--annotate", tag, "--message", title],
+    ):
+        subprocess.run(["git", *command], cwd=root, check=True)
+    print(f"{title}. Publish it with: git push origin HEAD {tag}")
+
+
+def main(arguments: list[str], root: Path = ROOT) -> int:
     """Release, or print the notes of a release."""
     match arguments:
         case ["--notes", name, version]:
-            print(notes((ROOT / package(name).folder / "CHANGELOG.md").read_text("utf-8"), version))
+            changelog = root / package(name, root).folder / "CHANGELOG.md"
+            print(notes(changelog.read_text("utf-8"), version))
         case [name, version] if _VERSION.fullmatch(version):
-            files = [str(path) for path in release(package(name), version)]
-            title = f"{name}: release {version}"
-            _git("commit", "--quiet", "--message", title, "--", *files)
-            _git("tag", "--annotate", f"{name}/v{version}", "--message", title)
-            print(f"{title}. Publish it with: git push origin HEAD {name}/v{version}")
+            make(package(name, root), version, root)
         case _:
-            raise SystemExit("Usage: make release PKG=data VERSION=0.2.0")
+            raise SystemExit(
+                "Usage: scripts/release SERVICE VERSION, such as scripts/release data 0.2.0"
+            )
     return 0
 
 
-def _git(*arguments: str) -> None:
-    subprocess.run(["git", *arguments], cwd=ROOT, check=True)
+def _number(version: str) -> tuple[int, ...]:
+    return tuple(map(int, version.split(".")))
 
 
 if __name__ == "__main__":
