@@ -111,6 +111,11 @@ class ServiceSettings(BaseSettings):
     audit_database_url: SecretStr | None = Field(
         None, description="DSN of the sink `postgres`; a role that may insert and nothing else."
     )
+    audit_reader_url: SecretStr | None = Field(
+        None,
+        description="DSN by which `fleet_audit_search` reads what the sink `postgres` wrote; a role "
+        "that sees one tenant at a time. Without it there is nothing to search.",
+    )
     audit_key: SecretStr | None = Field(
         None,
         min_length=32,

@@ -46,6 +46,22 @@ def test_a_file_and_a_database_are_used_when_they_are_named(tmp_path: Path) -> N
     assert isinstance(create_audit("data", settings).sink, PostgresSink)
 
 
+def test_records_are_found_again_as_far_as_the_sink_allows(tmp_path: Path) -> None:
+    def covered(service: str, **settings: Any) -> str | None:
+        reader = create_audit(service, ServiceSettings(**settings)).reader
+        return reader.covers if reader else None
+
+    assert covered("data") is None
+    own = covered("data", audit_sink="file", audit_file=tmp_path / "data.jsonl")
+    assert own is not None
+    assert own.startswith("this process")
+    database = {"audit_sink": "postgres", "audit_database_url": "postgres://writer@host/db"}
+    assert covered("data", **database) is None
+    database["audit_reader_url"] = "postgres://reader@host/db"
+    assert covered("data", **database) == "all replicas of data"
+    assert covered("gateway", **database) == "all services of the fleet"
+
+
 @pytest.mark.parametrize(
     ("sink", "variable"), [("file", "AUDIT_FILE"), ("postgres", "AUDIT_DATABASE_URL")]
 )

@@ -80,6 +80,7 @@ async def test_the_answer_is_bounded_and_says_so(connect: Connect) -> None:
     assert result.structured_content is not None
     assert result.structured_content["row_count"] == 2
     assert result.structured_content["truncated"] is True
+    assert result.structured_content["note"].startswith("Covers this process")
 
 
 async def test_another_tenant_stays_invisible(connect: Connect) -> None:
@@ -103,5 +104,7 @@ async def test_without_a_file_there_is_nothing_to_search(
 ) -> None:
     server = create_server(service, settings, local_principal=admin())
     async with Client(server) as client:
-        with pytest.raises(ToolError, match="not_configured: this service keeps no audit file"):
+        with pytest.raises(
+            ToolError, match="not_configured: this service cannot read its audit records"
+        ):
             await client.call_tool("fleet_audit_search")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from fleet_common.audit.log import AuditLog
+from fleet_common.audit.reading import FileReader, Reader
 from fleet_common.audit.sinks import FileSink, Sink, StreamSink
 from fleet_common.settings import ServiceSettings, SettingsError
 
 _STDOUT, _STDERR = 1, 2
+_GATEWAY = "gateway"  # what goes through it concerns the whole fleet
 
 
 def create_audit(service: str, settings: ServiceSettings, *, is_stdio: bool = False) -> AuditLog:
@@ -21,9 +23,11 @@ def create_audit(service: str, settings: ServiceSettings, *, is_stdio: bool = Fa
         SettingsError: the sink lacks its file or its database.
     """
     key = settings.audit_key
+    sink = _sink(settings, _STDERR if is_stdio else _STDOUT)
     return AuditLog(
-        _sink(settings, _STDERR if is_stdio else _STDOUT),
+        sink,
         service=service,
+        reader=_reader(sink, service, settings),
         key=key.get_secret_value().encode() if key else None,
         captures=settings.audit_capture,
     )
@@ -45,3 +49,15 @@ def _sink(settings: ServiceSettings, descriptor: int) -> Sink:
 
         return PostgresSink(settings.audit_database_url.get_secret_value())
     return StreamSink(descriptor)
+
+
+def _reader(sink: Sink, service: str, settings: ServiceSettings) -> Reader | None:
+    if isinstance(sink, FileSink):
+        return FileReader(sink)
+    if settings.audit_sink != "postgres" or settings.audit_reader_url is None:
+        return None
+    # Imported here: as above.
+    from fleet_common.postgres.audit import PostgresReader  # noqa: PLC0415
+
+    url = settings.audit_reader_url.get_secret_value()
+    return PostgresReader(url, None if service == _GATEWAY else service)

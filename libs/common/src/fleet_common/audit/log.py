@@ -19,6 +19,7 @@ import structlog
 
 from fleet_common.audit.chain import Chain
 from fleet_common.audit.events import AuditEvent
+from fleet_common.audit.reading import Reader
 from fleet_common.audit.sinks import Sink
 from fleet_common.audit.tallies import Tallies
 from fleet_common.audit.writer import USUAL_PACE, Item, Pace, Writer
@@ -35,6 +36,7 @@ class AuditLog:
 
     Attributes:
         sink: where the records go.
+        reader: finds them again; None where that cannot be done from here.
         key: what arguments are digested with; None for a plain digest.
         captures: whether masked arguments and results are wanted.
     """
@@ -44,6 +46,7 @@ class AuditLog:
         sink: Sink,
         *,
         service: str,
+        reader: Reader | None = None,
         key: bytes | None = None,
         captures: bool = False,
         capacity: int = 8192,
@@ -55,6 +58,7 @@ class AuditLog:
         Args:
             sink: where the records go.
             service: name that every record carries.
+            reader: see the attribute.
             key: makes hashes and digests HMACs.
             captures: see the attribute.
             capacity: events that may wait for the sink.
@@ -62,6 +66,7 @@ class AuditLog:
             clock: seconds that only grow.
         """
         self.sink = sink
+        self.reader = reader
         self.key = key
         self.captures = captures
         self._service = service

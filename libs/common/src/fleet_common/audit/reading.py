@@ -6,11 +6,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from fnmatch import fnmatchcase
+from itertools import islice
 from pathlib import Path
+from typing import Protocol
+
+import anyio.to_thread
 
 from fleet_common.audit.chain import BadRecord, Record, peek_record
 from fleet_common.audit.events import Decision, timestamp
 from fleet_common.audit.files import lines_backwards, sequence
+from fleet_common.audit.sinks import FileSink
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,3 +58,42 @@ def newest_first(path: Path, question: Question) -> Iterator[Record | None]:
             yield record if question.fits(record) else None
         except (BadRecord, KeyError):
             yield None
+
+
+class Reader(Protocol):
+    """Where records are found again.
+
+    Attributes:
+        covers: whose records, in words.
+    """
+
+    covers: str
+
+    async def find(self, question: Question, *, limit: int, most: int) -> tuple[list[Record], int]:
+        """Return the newest records that fit, `limit` at most, and how many of at most `most` were looked at."""
+
+
+class FileReader:
+    """Finds records in the file that this process writes."""
+
+    covers = (
+        "this process and those that wrote its file before; other replicas have files of their own"
+    )
+
+    def __init__(self, sink: FileSink) -> None:
+        self._sink = sink
+
+    async def find(self, question: Question, *, limit: int, most: int) -> tuple[list[Record], int]:
+        """Do as `Reader` says."""
+        return await anyio.to_thread.run_sync(self._find, question, limit, most)
+
+    def _find(self, question: Question, limit: int, most: int) -> tuple[list[Record], int]:
+        found: list[Record] = []
+        looked_at = 0
+        for record in islice(newest_first(self._sink.path, question), most):
+            looked_at += 1
+            if record is not None:
+                found.append(record)
+            if len(found) == limit:
+                break
+        return found, looked_at

@@ -4,20 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime
-from itertools import islice
-from pathlib import Path
 from typing import Annotated, Any
 
-import anyio.to_thread
 from fastmcp.tools import ToolResult, tool
 from mcp_types import ToolAnnotations
 from pydantic import Field
 
 from fleet_common.audit import AuditLog
-from fleet_common.audit.chain import Record
 from fleet_common.audit.events import Decision
-from fleet_common.audit.reading import Question, newest_first
-from fleet_common.audit.sinks import FileSink
+from fleet_common.audit.reading import Question
 from fleet_common.auth import Principal
 from fleet_common.errors import NotConfigured
 from fleet_common.mcp.declared import SCOPE_META, touches
@@ -65,38 +60,25 @@ def audit_search(service: str, log: AuditLog) -> Callable[..., Any]:
     ) -> ToolResult:
         """Show who called what in your tenant, newest first: allowed, denied and shed calls, by digest of arguments.
 
-        It reads this replica's audit file only. Where several replicas run, or records go elsewhere, search the
-        collected records instead.
+        It covers every replica where records go to a database, else this process's own file; the answer says which.
         """
-        if not isinstance(log.sink, FileSink):
+        if log.reader is None:
             raise NotConfigured(
-                "this service keeps no audit file",
-                hint="Search where its records are collected, or in the table fleet_audit",
+                "this service cannot read its audit records",
+                hint="Search where they are collected",
             )
         await log.flush()
         question = Question(
             since=since, tenant=principal.tenant, subject=subject, tool=tool, decision=decision
         )
-        found, looked_at = await anyio.to_thread.run_sync(_find, log.sink.path, question, limit)
+        found, looked_at = await log.reader.find(question, limit=limit, most=_MOST_RECORDS)
         stopped = len(found) == limit or looked_at == _MOST_RECORDS
         return table(
             _COLUMNS,
             [[record.get(name) for name in _COLUMNS] for record in found],
             truncated=stopped,
-            note="Older records were not looked at: narrow the question." if stopped else None,
+            note=f"Covers {log.reader.covers}."
+            + (" Older records were not looked at: narrow the question." if stopped else ""),
         )
 
     return fleet_audit_search
-
-
-def _find(path: Path, question: Question, limit: int) -> tuple[list[Record], int]:
-    """Return the newest records that fit, and how many were looked at."""
-    found: list[Record] = []
-    looked_at = 0
-    for record in islice(newest_first(path, question), _MOST_RECORDS):
-        looked_at += 1
-        if record is not None:
-            found.append(record)
-        if len(found) == limit:
-            break
-    return found, looked_at
