@@ -18,22 +18,11 @@ from fleet_data.pool import Database, Limits, open_pool
 from fleet_data.query.repository import QueryRepository
 from fleet_data.query.service import Queries
 from fleet_data.schema.commands import migrate_command
-from fleet_data.schema.functions import REVOKED, VIEWS
 from fleet_data.settings import Settings
-from fleet_data.testing.attacks import ATTACKER, CLASSES, Witness, attacked, plant
+from fleet_data.testing.attacks import ATTACKER, CLASSES, UNREVOKE, Witness, attacked, plant
 
 Open = Callable[[Settings], AbstractAsyncContextManager[Database]]
 
-# As PostgreSQL comes, and as it stays where whoever migrates is no superuser.
-UNREVOKE = f"""
-DO $$ DECLARE f regprocedure; BEGIN
-    FOR f IN SELECT oid::regprocedure FROM pg_proc WHERE proname = ANY('{{{",".join(REVOKED)}}}')
-        AND pronamespace = 'pg_catalog'::regnamespace AND proname NOT IN ('lo_import', 'lo_export')
-        AND proname NOT LIKE 'pg\\_control%'
-    LOOP EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO PUBLIC', f); END LOOP;
-END $$;
-GRANT SELECT ON {", ".join(VIEWS)} TO PUBLIC;
-"""
 FOREIGN = """
 DROP ROLE IF EXISTS foreign_reader;
 CREATE ROLE foreign_reader LOGIN PASSWORD 'reader-password' IN ROLE crm_reader;

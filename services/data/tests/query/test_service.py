@@ -201,6 +201,8 @@ async def test_value_the_driver_cannot_read_is_explained(queries: Queries, demo:
         await queries.run(demo, "SELECT daterange('2026-01-01', '2026-02-01')")
     answer = await queries.run(demo, "SELECT daterange('2026-01-01', '2026-02-01')::text")
     assert answer.rows == [["[2026-01-01,2026-02-01)"]]
+    with pytest.raises(QueryRejected, match="a type without values"):
+        await queries.run(demo, "SELECT suppress_redundant_updates_trigger()")
 
 
 async def test_whole_row_of_a_view_is_returned(queries: Queries, demo: Caller) -> None:

@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager
 from typing import get_args
 
+import asyncpg
 import pytest
 
 from fleet_cli.testing import PostgresServer
@@ -15,7 +16,7 @@ from fleet_data.crm.repository import CrmRepository
 from fleet_data.crm.values import parse_value
 from fleet_data.pool import Database
 from fleet_data.settings import Settings
-from fleet_data.testing.attacks import ATTACKER, CLASSES, Witness, attacked, plant
+from fleet_data.testing.attacks import ATTACKER, CLASSES, UNREVOKE, Witness, attacked, plant
 from fleet_data.transfer.copying import Copier
 from fleet_data.transfer.models import ExportRequest, Format
 from fleet_data.transfer.outputs import Measured
@@ -24,8 +25,9 @@ from fleet_data.transfer.sources import source_of
 Open = Callable[[Settings], AbstractAsyncContextManager[Database]]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="module", params=["superuser_made", "unrevoked"])
 def place(
+    request: pytest.FixtureRequest,
     postgres_server: PostgresServer,
     template: str,
     make_settings: Callable[..., Settings],
@@ -36,6 +38,10 @@ def place(
     settings = make_settings(url, pool_size=1, query_timeout_s=0.15)
 
     async def prepare() -> None:
+        if request.param == "unrevoked":
+            admin = await asyncpg.connect(url, ssl=False)
+            await admin.execute(UNREVOKE)
+            await admin.close()
         async with open_database(settings) as database:
             await plant(database)
 

@@ -166,6 +166,10 @@ def complaints(connection: Connection) -> Generator[None]:
     except asyncpg.UnsupportedClientFeatureError as exc:
         hint = "Cast the column to text"
         raise QueryRejected(str(exc.args[0]), sqlstate="0A000", hint=hint) from exc
+    except asyncpg.InternalClientError as exc:  # a pseudo-type, such as trigger
+        if connection.is_closed():
+            raise
+        raise QueryRejected("a column has a type without values", sqlstate="0A000") from exc
     except asyncpg.InterfaceError as exc:
         if connection.is_closed():
             raise

@@ -23,9 +23,13 @@ REVOKED = """
     pg_stat_get_activity pg_stat_get_backend_activity pg_stat_get_backend_idset pg_lock_status
     pg_prepared_xact pg_blocking_pids pg_stat_get_backend_client_addr
     pg_stat_get_backend_client_port pg_stat_get_backend_pid pg_stat_get_backend_userid
+    pg_stat_get_backend_dbid pg_stat_get_backend_start pg_stat_get_backend_activity_start
+    pg_stat_get_backend_xact_start pg_stat_get_backend_wait_event pg_stat_get_backend_subxact
+    pg_stat_get_backend_wait_event_type pg_stat_get_backend_io pg_stat_get_backend_wal
+    pg_safe_snapshot_blocking_pids pg_isolation_test_session_is_blocked pg_stat_force_next_flush
     pg_control_system pg_control_checkpoint pg_control_recovery pg_control_init
     pg_timezone_names pg_get_loaded_modules
-""".split()  # noqa: SIM905 - a list of ninety quoted names is harder to read
+""".split()  # noqa: SIM905 - a list of a hundred quoted names is harder to read
 
 # What only some databases have, or only some roles may: extensions that run SQL from text or speak to other
 # servers, files, and the server itself.

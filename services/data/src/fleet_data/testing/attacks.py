@@ -22,6 +22,7 @@ from fleet_common.errors import FleetError
 from fleet_data.claims import Caller
 from fleet_data.pool import Database
 from fleet_data.query.repository import Readable
+from fleet_data.schema.functions import REVOKED, VIEWS
 
 StoppedBy = Literal["statement", "wrap", "role", "revoke", "time", "size", "nothing"]
 Door = Callable[[str], Awaitable[object]]
@@ -56,6 +57,18 @@ def _packaged() -> tuple[Attack, ...]:
 
 
 ATTACKS = _packaged()
+# As PostgreSQL comes, and as it stays where whoever migrates is no superuser.
+UNREVOKE = f"""
+DO $$ DECLARE f regprocedure; BEGIN
+    FOR f IN SELECT oid::regprocedure FROM pg_proc WHERE proname = ANY('{{{",".join(REVOKED)}}}')
+        AND pronamespace = 'pg_catalog'::regnamespace AND proname NOT IN ('lo_import', 'lo_export')
+        AND proname NOT LIKE 'pg\\_control%'
+    LOOP EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO PUBLIC', f); END LOOP;
+END $$;
+GRANT SELECT ON {", ".join(VIEWS)} TO PUBLIC;
+"""  # noqa: S608 - names of this package
+"""Gives back to everybody what `migrate` takes from them as a superuser."""
+
 CLASSES = tuple(dict.fromkeys(attack.kind for attack in ATTACKS))
 
 
