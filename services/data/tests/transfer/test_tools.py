@@ -8,7 +8,7 @@ import hashlib
 import json
 from collections.abc import AsyncGenerator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 from urllib.parse import parse_qs, urlsplit
 
 import httpx
@@ -23,6 +23,8 @@ from fleet_data.claims import Caller
 from fleet_data.crm.service import Crm
 from fleet_data.server import SERVICE
 from fleet_data.settings import Settings
+from fleet_data.transfer.links import Links
+from fleet_data.transfer.links import Path as Place
 
 
 @pytest.fixture
@@ -100,6 +102,11 @@ async def test_a_link_opens_nothing_but_what_it_was_made_for(
     ]
     for each in forged:
         assert (await http.get(parts.path, params=each)).status_code == 404
+    secret = settings.claims_key.get_secret_value()
+    long_ago = Links(secret, "http://x", clock=lambda: 0.0)
+    over = [long_ago.make(each, "demo", parts.path[9:], life_s=60) for each in get_args(Place)]
+    assert (await http.get(path_of(over[0]))).status_code == 410
+    assert (await http.put(path_of(over[1]), content=b"x")).status_code == 410
     for path in ("/exports/..%2f..%2fkeys.json", "/exports/%00", "/uploads/" + parts.path[9:]):
         assert (await http.get(path, params=query)).status_code in {404, 405}
 
