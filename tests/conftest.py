@@ -22,6 +22,7 @@ import httpx
 import pytest
 
 from fleet_common.testing.npm import NODE, npm_packages
+from fleet_common.testing.oidc import Provider, running_provider
 
 ROOT = Path(__file__).parents[1]
 START_S, STOP_S = 90, 15
@@ -139,10 +140,22 @@ def github() -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def fleet(tmp_path_factory: pytest.TempPathFactory, github: str) -> Iterator[RunningFleet]:
-    project = make_project(tmp_path_factory.mktemp("fleet") / "project")
+def provider() -> Iterator[Provider]:
+    """The authorization server that the fleet trusts."""
+    with running_provider(ROOT / "libs" / "common" / "tests" / "mcp" / "oidc") as started:
+        yield started
+
+
+@pytest.fixture(scope="session")
+def fleet(
+    tmp_path_factory: pytest.TempPathFactory, github: str, provider: Provider
+) -> Iterator[RunningFleet]:
+    project, base = make_project(tmp_path_factory.mktemp("fleet") / "project"), free_base()
     env = {"FLEET_DEVOPS_GITHUB_API_URL": github, "FLEET_DEVOPS_GITHUB_TOKEN": "any"}
-    with running(project, free_base(), **env) as started:
+    for service, port in (("GATEWAY", base), ("DATA", base + 1)):
+        env[f"FLEET_{service}_OAUTH_ISSUER"] = provider.url
+        env[f"FLEET_{service}_PUBLIC_URL"] = f"http://127.0.0.1:{port}"
+    with running(project, base, **env) as started:
         yield started
     shutil.rmtree(engine_folder(project))
 

@@ -220,4 +220,6 @@ def test_probes_and_metrics_answer(fleet: Fleet, service: str) -> None:
         for path in ("/livez", "/readyz", "/startupz"):
             assert http.get(path).status_code == 200
         assert f'mcp_admission_limit{{service="{service}"}}' in http.get("/metrics").text
-        assert http.get("/.well-known/oauth-protected-resource/mcp").status_code == 404
+        has_issuer = service in {"gateway", "data"}
+        document = http.get("/.well-known/oauth-protected-resource/mcp")
+        assert document.status_code == (200 if has_issuer else 404)
