@@ -57,8 +57,9 @@ async def test_a_token_opens_one_door_until_it_is_revoked_and_keys_go_on_working
 
 
 def revoke(project: Path, subject: str) -> None:
-    words = [sys.executable, "-m", "fleet_cli", "--project", project, "token", "revoke", subject]
-    subprocess.run([*words, "--subject"], check=True, timeout=60)
+    fleet = [sys.executable, "-m", "fleet_cli", "--project", str(project)]
+    words = ["token", "revoke", subject, "--subject"]
+    subprocess.run([*fleet, *words], check=True, timeout=60)
 
 
 async def signed_in(door: str, era: Literal["auto", "legacy"]) -> tuple[str, str, str]:
