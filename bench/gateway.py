@@ -70,7 +70,7 @@ def run() -> Report:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         upstream = stack.enter_context(_upstream())
-        loads = _ours(stack, folder, upstream)
+        loads = _ours(stack, folder, upstream) | _floors(stack, upstream)
         server = stack.enter_context(rivals.proxy(upstream))
         loads |= _both_eras("create_proxy", server, "crm_echo_0", RIVALS, {})
         try:
@@ -83,6 +83,8 @@ def run() -> Report:
     figures = {
         "hop_ms": round(best["hop"], 3),
         "hop_redis_ms": round(best["hop_redis"], 3),
+        "floor_ms": round(best["floor"], 3),
+        "floor_hop_ms": round(best["floor_hop"], 3),
         "list_ms": round(best["list"], 3),
         "shed_us": round(best["shed"] * 1000, 1),
         "create_proxy_vs_hop": _times(best, "create_proxy"),
@@ -99,6 +101,17 @@ def _ours(stack: ExitStack, folder: Path, upstream: Served) -> dict[str, Load]:
     redis_url = stack.enter_context(_valkey(folder))
     server, headers = stack.enter_context(_gateway(folder, upstream, redis_url))
     loads["hop_redis"] = Load.call(server, "2026-07-28", "crm_echo_0", OURS, headers)
+    return loads
+
+
+def _floors(stack: ExitStack, upstream: Served) -> dict[str, Load]:
+    """Return what shows how much of a hop is the server and the sockets: see `bench.floor`."""
+    loads = {}
+    for name, words in {"floor": [], "floor_hop": [upstream.url]}.items():
+        port = free_port()
+        command = [sys.executable, "-m", "bench.floor", str(port), *words]
+        server = stack.enter_context(served(command, port=port))
+        loads[name] = Load.call(server, "2026-07-28", "crm_echo_0", OURS, {})
     return loads
 
 
@@ -206,6 +219,8 @@ def _table(best: Mapping[str, float]) -> str:
         "**ours**, limits in Redis": ("hop_redis", None),
         f"**ours**: `tools/list` of {TOOLS} tools, cached": ("list", None),
         "**ours**: a call that is shed, all layers": ("shed_all", None),
+        "the floor: our server and an app that does nothing": ("floor", None),
+        "the floor of a hop: our server and client, nothing in between": ("floor_hop", None),
         "FastMCP `create_proxy`": ("create_proxy", "create_proxy_legacy"),
         "ContextForge 1.1.0, one worker, SQLite, rate limit off": (
             "contextforge",
