@@ -68,6 +68,10 @@ bench: $(STAMP) ## Run the benchmarks and rewrite the tables in bench/README.md
 docs: $(STAMP) ## Rewrite the generated tables: docs/errors.md, settings.md, tools.md
 	@$(BIN)/python scripts/reference_docs.py --write
 
+.PHONY: render
+render: $(STAMP) ## Make the scaling rules, HPAs and ScaledObjects from the policy
+	@$(BIN)/python -m fleet_autoscale render
+
 .PHONY: lock
 lock: $(STAMP) ## Resolve the packages' ranges again into requirements/constraints.txt
 	@scripts/lock

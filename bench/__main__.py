@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from bench import audit, bulk, calls, export, gateway, leads, lists, overload, sql
+from bench import audit, bulk, calls, export, gateway, leads, lists, overload, simulate, sql
 from bench.report import Report
 
 BENCHMARKS: dict[str, Callable[[], Report]] = {
@@ -21,6 +21,7 @@ BENCHMARKS: dict[str, Callable[[], Report]] = {
     "bulk": bulk.run,
     "sql": sql.run,
     "lists": lists.run,
+    "scaling": simulate.run,
 }
 README = Path(__file__).parent / "README.md"
 

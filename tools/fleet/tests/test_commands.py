@@ -328,3 +328,9 @@ def test_help_is_there_for_every_command(fleet: Fleet) -> None:
     for name in ("run", "status", "logs", "connect", "call", "config", "key", "stdio"):
         assert name in shown
         assert fleet(name, "--help").exit_code == 0
+
+
+def test_simulate_knows_the_services_of_the_scaling_policy(fleet: Fleet) -> None:
+    result = fleet("simulate", "--service", "mail")
+    assert result.exit_code == 2
+    assert "the policy has: gateway, data, devops, aiml" in result.output

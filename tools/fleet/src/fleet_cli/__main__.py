@@ -14,6 +14,7 @@ from typing import Any, NoReturn, TypeVar
 import click
 from rich.console import Console
 
+from fleet_autoscale.simulate import simulate
 from fleet_cli.accounts import accounts, connect_account, disconnect_account
 from fleet_cli.approving import Gateway, waiting_table
 from fleet_cli.audit import audit
@@ -255,6 +256,7 @@ for _command in (
     key,
     registry,
     routes,
+    simulate,
     token,
 ):
     main.add_command(_command)
