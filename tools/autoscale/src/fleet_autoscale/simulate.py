@@ -1,15 +1,20 @@
-"""The command `simulate`, for `python -m fleet_autoscale` and for `fleet`. numba is an extra: imported when it runs."""
+"""The command `simulate`, for `python -m fleet_autoscale` and for `fleet`.
+
+What it works with is imported when it runs: numba is an extra, and the models would cost every other `fleet` command
+a third of its start.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from fleet_autoscale.policy import DEFAULT_PATH, BadPolicy, Policy, load
+if TYPE_CHECKING:
+    from fleet_autoscale.policy import Policy
 
 # Any: a command takes what its options give
 F = TypeVar("F", bound=Callable[..., Any])
@@ -17,14 +22,16 @@ _MISSING = 'The simulator is an extra: pip install "fleet-autoscale[simulate]"'
 
 
 # click's ParamType has become generic; at run time it may not be
-class _PolicyFile(click.ParamType[Policy]):
+class _PolicyFile(click.ParamType["Policy"]):
     name = "file"
 
     def convert(
         self, value: str | Policy, param: click.Parameter | None, ctx: click.Context | None
     ) -> Policy:
         """Return the policy of a file."""
-        if isinstance(value, Policy):
+        from fleet_autoscale.policy import BadPolicy, load  # noqa: PLC0415 - see above
+
+        if not isinstance(value, str):
             return value
         try:
             return load(Path(value))
@@ -51,7 +58,10 @@ class _Period(click.ParamType[tuple[float, float]]):
 
 
 policy_option = click.option(
-    "--policy", type=_PolicyFile(), default=str(DEFAULT_PATH), help="Default: the fleet's own."
+    "--policy",
+    type=_PolicyFile(),
+    default=str(Path(__file__).with_name("policy.yaml")),
+    help="Default: the fleet's own.",
 )
 
 
