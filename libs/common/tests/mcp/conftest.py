@@ -29,6 +29,7 @@ from fleet_common.mcp import (
     table,
 )
 from fleet_common.settings import ServiceSettings
+from fleet_common.testing.npm import npm_packages
 
 READS = ToolAnnotations(read_only_hint=True)
 
@@ -164,3 +165,9 @@ def viewer_key(keys_path: Path) -> str:
 @pytest.fixture
 def settings(keys_path: Path) -> ServiceSettings:
     return ServiceSettings(keys_file=keys_path)
+
+
+@pytest.fixture(scope="session")
+def typescript() -> Path:
+    """The folder with the official TypeScript clients; installed by npm once."""
+    return npm_packages(Path(__file__).parent / "npm" / "package.json")
