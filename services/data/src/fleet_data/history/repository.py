@@ -30,8 +30,10 @@ ORDER BY l.id DESC LIMIT $4
 # A record may have changed several times in one set: it goes back to before the first time.
 _REVERSALS = """
 WITH touched AS (
-    SELECT object, record_id, min(id) AS first, max(id) AS last
-    FROM store.change_log WHERE change_set = $1::text::uuid GROUP BY object, record_id
+    SELECT l.object, l.record_id, min(l.id) AS first, max(l.id) AS last
+    FROM store.change_sets s JOIN store.change_log l ON l.tenant = s.tenant AND l.change_set = s.id
+        AND l.id BETWEEN s.first_change AND s.last_change
+    WHERE s.id = $1::text::uuid GROUP BY l.object, l.record_id
 )
 SELECT t.object, t.record_id AS id, t.first, t.last, l.before IS NULL AS made
 FROM touched t JOIN store.change_log l ON l.id = t.first ORDER BY t.object, t.record_id

@@ -48,7 +48,6 @@ class Merging:
             _STAGED, source=chunks, columns=columns, format="csv"
         )
         await expect(self._connection, int(copied.split()[-1]))
-        await self._connection.execute(f"CREATE INDEX ON {_STAGED} (row); ANALYZE {_STAGED}")
 
     async def rejects(self) -> list[Reject]:
         """Take out the rows that cannot be merged, and return them, each with the first reason."""
@@ -92,6 +91,9 @@ class Merging:
             if first == last:
                 rejects.append(Reject(first, exc.message))
                 return
+            await self._connection.execute(
+                f"CREATE INDEX IF NOT EXISTS {_STAGED}_by_row ON {_STAGED} (row)"
+            )
             middle = (first + last) // 2
             await self._lines(first, middle, counts, rejects)
             await self._lines(middle + 1, last, counts, rejects)
