@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Annotated, Any, Literal
+from uuid import UUID
 
 import pytest
 from fastmcp import Client, FastMCP
@@ -23,6 +25,7 @@ class Answer(BaseModel):
     kind: Literal["a", "b"]
     note: str | None = None
     names: list[str] = []
+    ended_at: datetime | None = None
 
 
 def ask(
@@ -30,6 +33,7 @@ def ask(
     kind: Literal["a", "b"] | None = None,
     most: Annotated[int, Field(ge=1, le=9)] = 3,
     dry_run: bool = False,
+    ids: list[UUID] = [],  # noqa: B006 - never changed
 ) -> Answer:
     """Ask."""
     return Answer(kind=kind or "a", names=[name] * most)
@@ -44,6 +48,7 @@ def test_arguments_keep_what_a_model_needs_to_fill_them_in() -> None:
             "kind": {"type": "string", "enum": ["a", "b"]},
             "most": {"type": "integer", "maximum": 9, "default": 3},
             "dry_run": {"type": "boolean"},
+            "ids": {"type": "array", "items": {"type": "string"}},
         },
     }
 
@@ -57,6 +62,7 @@ def test_answers_keep_their_facts_and_types() -> None:
             "kind": {"type": "string"},
             "note": {"type": ["string", "null"]},
             "names": {"type": "array"},
+            "ended_at": {"type": ["string", "null"]},
         },
     }
 
@@ -81,6 +87,11 @@ async def test_a_short_tool_checks_and_answers_as_before() -> None:
         [listed] = await client.list_tools()
         assert "fastmcp" not in (listed.meta or {})
         done = await client.call_tool("ask", {"name": "x", "kind": None})
-        assert done.structured_content == {"kind": "a", "note": None, "names": ["x"] * 3}
+        assert done.structured_content == {
+            "kind": "a",
+            "note": None,
+            "names": ["x"] * 3,
+            "ended_at": None,
+        }
         with pytest.raises(ToolError, match="name"):
             await client.call_tool("ask", {"name": "too long"})

@@ -14,7 +14,15 @@ from fastmcp.tools import FunctionTool, Tool
 _CHECKED = frozenset({
     *("title", "additionalProperties", "minLength", "maxLength", "pattern", "maxProperties", "exclusiveMaximum"),
 })  # fmt: skip
-_ASSUMED = _CHECKED | {"required", "default", "description", "minimum", "minItems", "maxItems"}
+_ASSUMED = _CHECKED | {
+    "required",
+    "default",
+    "description",
+    "format",
+    "minimum",
+    "minItems",
+    "maxItems",
+}
 _SCALARS = ("string", "integer", "number", "boolean")
 _NULL = {"type": "null"}
 
@@ -59,6 +67,8 @@ def _input(node: Mapping[str, Any]) -> Schema:
     for least in ("minItems", "minimum"):
         if kept.get(least) in (0, 1):
             del kept[least]
+    if kept.get("format") == "uuid":  # an id is copied from an answer, not made up
+        del kept["format"]
     return kept
 
 

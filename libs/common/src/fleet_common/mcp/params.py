@@ -21,6 +21,6 @@ IdempotencyKey = Annotated[
         min_length=8,
         max_length=128,
         pattern=r"^[\x21-\x7e]+$",
-        description="Unique text of 8 or more characters: a repeat with it changes nothing.",
+        description="Unique, 8 or more characters: a repeat changes nothing.",
     ),
 ]

@@ -128,7 +128,7 @@ async def crm_describe(
     tags={"crm"},
 )
 async def crm_get(  # noqa: PLR0917 - parameters of a tool are named
-    object: ObjectParam,  # noqa: A002 - the name callers know
+    object: AlikeObject,  # noqa: A002 - the name callers know
     ids: Annotated[list[UUID], Field(min_length=1, max_length=100, description="Ids.")],
     fields: Fields = None,
     include: Annotated[

@@ -40,8 +40,8 @@ async def mon_query(
     promql: PromQL,
     *,
     at: MomentText = None,
-    start: MomentText = None,
-    end: MomentText = None,
+    start: Annotated[MomentText, Field(description="As `at`.")] = None,
+    end: Annotated[MomentText, Field(description="As `at`.")] = None,
     max_points: Annotated[
         int, Field(ge=1, le=500, description="Most points per series; the step follows from it.")
     ] = 60,
