@@ -38,7 +38,7 @@ from fleet_data.transfer.merging import Merging
 from fleet_data.transfer.models import ImportRequest, Job
 from fleet_data.transfer.opening import open_transfers
 
-ROWS, SINGLES, ROUNDS = 100_000, 300, 3
+ROWS, SINGLES, ROUNDS = 100_000, 300, 2
 WHO = Caller("bench", "bench")
 FIELDS = ("email", "first_name", "last_name", "phone", "title", "lifecycle", "country", "city")
 KEY = "a-claims-key-for-benchmarks-of-32-characters"
