@@ -28,18 +28,24 @@ from fleet_data.demo.commands import seed
 from fleet_data.settings import Settings
 
 WARM_UP, ROUNDS, ROUND_S, ROWS = 5, 3, 4.0, 1000
-COLUMNS = "id, version, name, pipeline, stage, status, amount, currency, expected_close, closed_at, created_at"
+COLUMNS = {
+    "deals": "id, version, name, pipeline, stage, status, amount, currency, expected_close, closed_at, created_at",
+    "contacts": "id, version, first_name, last_name, email, phone, title, lifecycle, country, city, created_at",
+    "companies": "id, version, name, domain, industry, employees, annual_revenue, country, city, website, created_at",
+    "leads": "id, version, name, email, phone, title, company_name, country, source, status, created_at",
+    "activities": "id, version, kind, subject, occurred_at, duration_min, deal_id, owner_id, created_at, created_by",
+}
 POINT = "SELECT 1 AS one"
 
 
 class Conversation:
     """One MCP server over stdio."""
 
-    def __init__(self, process: subprocess.Popen[bytes], tool: str, table: str) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], tool: str, schema: str) -> None:
         self._process = process
         self._tool = tool
         self._sent = 0
-        self.table = table
+        self.schema = schema
 
     def begin(self) -> None:
         """Shake hands."""
@@ -73,7 +79,7 @@ class Conversation:
 
 @contextmanager
 def conversation(
-    command: Sequence[str], tool: str, table: str, env: Mapping[str, str] | None = None
+    command: Sequence[str], tool: str, schema: str, env: Mapping[str, str] | None = None
 ) -> Iterator[Conversation]:
     """Run a server while the block runs."""
     process = subprocess.Popen(
@@ -84,7 +90,7 @@ def conversation(
         env={**os.environ, **(env or {})},
     )
     try:
-        talk = Conversation(process, tool, table)
+        talk = Conversation(process, tool, schema)
         talk.begin()
         yield talk
     finally:
@@ -103,17 +109,19 @@ def run() -> Report:
         talks = {"ours": stack.enter_context(_ours(folder, settings))}
         for name, command in (("dbhub", dbhub), ("postgres_mcp", postgres_mcp)):
             try:
-                rival = conversation(command(url), "execute_sql", "store.deals")
+                rival = conversation(command(url), "execute_sql", "store")
                 talks[name] = stack.enter_context(rival)
             except DID_NOT_RUN as exc:
                 notes[name] = f"did not run: {exc}"
         rates = _rates(talks)
-        sizes = {name: _bytes(name, talk) for name, talk in talks.items()}
+        sizes = {name: _sizes(talk, _most(name)) for name, talk in talks.items()}
+        sizes["csv"] = _sizes(talks["ours"], {**_most("ours"), "format": "csv"})
     figures: dict[str, float | None] = {
         "calls_vs_postgres_mcp": _ratio(rates, "postgres_mcp"),
         "calls_vs_dbhub": _ratio(rates, "dbhub"),
-        "bytes_vs_dbhub": _ratio(sizes, "dbhub"),
-        "bytes_vs_postgres_mcp": _ratio(sizes, "postgres_mcp"),
+        "bytes_vs_dbhub": _of_bytes(sizes, "ours", "dbhub", "deals"),
+        "bytes_vs_postgres_mcp": _of_bytes(sizes, "ours", "postgres_mcp", "deals"),
+        "csv_bytes_vs_dbhub": _of_bytes(sizes, "csv", "dbhub", "deals"),
     }
     return Report(figures, _table(rates, sizes), notes)
 
@@ -135,15 +143,20 @@ def _rates(talks: Mapping[str, Conversation]) -> dict[str, float]:
     return best
 
 
-def _bytes(name: str, talk: Conversation) -> float:
-    more = {"max_rows": ROWS} if name == "ours" else {}
-    answer = talk.query(
-        f"SELECT {COLUMNS} FROM {talk.table}, generate_series(1, 2) ORDER BY id LIMIT {ROWS}", more
-    )
-    assert answer.count(b"EUR") + answer.count(b"USD") > ROWS / 2, answer[
-        :300
-    ]  # they are all there
-    return float(len(answer))
+def _most(name: str) -> dict[str, Any]:
+    return {"max_rows": ROWS} if name == "ours" else {}
+
+
+def _sizes(talk: Conversation, more: Mapping[str, Any]) -> dict[str, int]:
+    """Return the bytes of an answer with 1,000 rows of each object, as they stand on the wire."""
+    sizes = {}
+    for table, columns in COLUMNS.items():
+        # There are fewer rows than that of some.
+        source = f"{talk.schema}.{table}, generate_series(1, 5)"
+        answer = talk.query(f"SELECT {columns} FROM {source} ORDER BY id LIMIT {ROWS}", more)
+        assert answer.count(b"01") > ROWS, answer[:300]  # they are all there
+        sizes[table] = len(answer)
+    return sizes
 
 
 @contextmanager
@@ -162,7 +175,7 @@ def _ours(folder: Path, settings: Settings) -> Iterator[Conversation]:
     }
     env = {f"FLEET_DATA_{name}": value for name, value in values.items()}
     command = [sys.executable, "-m", "fleet_data", "stdio"]
-    with conversation(command, "db_query", "crm.deals", env) as talk:
+    with conversation(command, "db_query", "crm", env) as talk:
         yield talk
 
 
@@ -170,14 +183,35 @@ def _ratio(measured: Mapping[str, float], rival: str) -> float | None:
     return round(measured["ours"] / measured[rival], 3) if rival in measured else None
 
 
-def _table(rates: Mapping[str, float], sizes: Mapping[str, float]) -> str:
+Sizes = Mapping[str, Mapping[str, int]]
+
+
+def _of_bytes(sizes: Sizes, ours: str, rival: str, table: str) -> float | None:
+    return round(sizes[ours][table] / sizes[rival][table], 3) if rival in sizes else None
+
+
+def _table(rates: Mapping[str, float], sizes: Sizes) -> str:
     titles = {
         "ours": "**ours**, `db_query`",
+        "csv": "**ours**, `format=csv`",
         "dbhub": "DBHub 1.4.0, `execute_sql`",
         "postgres_mcp": "postgres-mcp 0.3.0, restricted, `execute_sql`",
     }
-    lines = ["| over stdio | calls/s | kB of 1,000 deals × 11 |", "|---|---|---|"]
+    lines = [
+        f"| over stdio | calls/s | kB of 1,000 {' | '.join(COLUMNS)} |",
+        f"|---|---|{'---|' * len(COLUMNS)}",
+    ]
     for name, title in titles.items():
-        cells = f"{rates[name]:,.0f} | {sizes[name] / 1000:,.0f}" if name in rates else "– | –"
-        lines.append(f"| {title} | {cells} |")
+        rate = f"{rates[name]:,.0f}" if name in rates else "–"
+        cells = [_cell(sizes, name, table) for table in COLUMNS]
+        lines.append(f"| {title} | {rate} | {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def _cell(sizes: Sizes, name: str, table: str) -> str:
+    """Return the kilobytes, with the part that they are of DBHub's."""
+    if name not in sizes:
+        return "–"
+    size = f"{sizes[name][table] / 1000:,.0f}"
+    part = _of_bytes(sizes, name, "dbhub", table)
+    return size if part is None or name not in ("ours", "csv") else f"{size} ({part:.2f})"
