@@ -49,8 +49,8 @@ cov: $(STAMP) ## The lines the last `make test COVERAGE=1` did not reach; htmlco
 	@$(BIN)/coverage html --quiet && $(BIN)/coverage report
 
 .PHONY: e2e
-e2e: $(STAMP) ## Only the tests that start the whole fleet
-	@$(BIN)/python -m pytest -q -m e2e tests
+e2e: $(STAMP) ## Prove the fleet on the current kube context: both eras, kills, rolls, scaling; skips without a cluster
+	@$(BIN)/python scripts/e2e.py
 
 .PHONY: chaos
 chaos: $(STAMP) ## Three replicas of everything, one killed every second, 10,000 calls in each protocol era
@@ -79,6 +79,10 @@ lock: $(STAMP) ## Resolve the packages' ranges again into requirements/constrain
 .PHONY: images
 images: ## Build fleet/gateway, fleet/data, fleet/devops and fleet/aiml; PKG=data for one
 	@scripts/images $(PKG)
+
+.PHONY: up
+up: $(STAMP) ## Run the fleet in containers with PostgreSQL, Redis, Qdrant and Prometheus; `scripts/up down` ends it
+	@scripts/up
 
 .PHONY: deploy
 deploy: $(STAMP) ## Deploy to the current kube context, PostgreSQL included

@@ -24,7 +24,7 @@ OUTSIDE = {
         for name in ("fleet-keys", "fleet-internal-private", "fleet-internal-public")
     ),
     *(("Secret", name) for name in ("gateway", "data", "data-migrator", "devops", "aiml")),
-    *(("Secret", name) for name in ("postgres", "redis", "qdrant", "gateway-tls")),
+    *(("Secret", name) for name in ("postgres", "redis", "qdrant", "gateway-tls", "first-keys")),
 }
 _WHOLE_FLEET = {"app.kubernetes.io/part-of": "mcp-fleet"}  # of which a team deploys its part
 _IMAGE = re.compile(r"(?P<path>[a-z0-9]+(?:[._/-][a-z0-9]+)*):(?P<tag>[\w.-]+)")

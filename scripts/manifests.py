@@ -42,7 +42,7 @@ def render(folder: Path) -> list[Manifest]:
         BadKustomization: it cannot be rendered, or only with a warning.
     """
     done = subprocess.run(
-        [_kubectl(), "kustomize", str(folder)],
+        [kubectl(), "kustomize", str(folder)],
         capture_output=True,
         text=True,
         timeout=_TIMEOUT_S,
@@ -84,7 +84,8 @@ def _custom(api_version: str, kind: str) -> jsonschema.Draft202012Validator | No
     return jsonschema.Draft202012Validator(json.loads(path.read_text("utf-8")))
 
 
-def _kubectl() -> str:
+def kubectl() -> str:
+    """Return the path of kubectl: this environment's, else the machine's."""
     beside = Path(sys.executable).with_name("kubectl")
     found = str(beside) if beside.exists() else shutil.which("kubectl")
     if found is None:
