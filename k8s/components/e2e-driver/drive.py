@@ -25,7 +25,7 @@ ERAS: tuple[Era, ...] = ("auto", "legacy")
 # A call of each service that takes a while, and one that is quick. Any: arguments of a tool.
 Call: TypeAlias = tuple[str, dict[str, Any]]
 SLOW: dict[str, Call] = {
-    "data": ("db_query", {"sql": "SELECT count(*) AS n FROM generate_series(1, 1500000)"}),
+    "data": ("db_query", {"sql": "SELECT count(*) AS n FROM generate_series(1, 300000)"}),
     "devops": (
         "k8s_list",
         {"kind": "Pod", "namespace": os.environ.get("E2E_NAMESPACE", "default")},
