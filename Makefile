@@ -88,10 +88,6 @@ up: $(STAMP) ## Run the fleet in containers with PostgreSQL, Redis, Qdrant and P
 deploy: $(STAMP) ## Deploy to the current kube context, PostgreSQL included
 	@scripts/deploy
 
-.PHONY: undeploy
-undeploy: ## Take all of that away again
-	@kubectl delete namespace mcp-fleet
-
 .PHONY: release
 release: $(STAMP) ## Release one package: make release PKG=data VERSION=0.2.0
 	@scripts/release "$(PKG)" "$(VERSION)"

@@ -21,7 +21,10 @@ OWN = {"backing-stores", "first-secrets", "qdrant", "embedded-vectors"}
 """Components that overlays choose themselves."""
 REQUIRED = {"data-files", "data-migrate"}
 """Components that staging and production have, and a cluster to try things on has instead of."""
-ONE_OF = (("", "gateway-api", "ingress-nginx"), ("", "autoscale-hpa", "autoscale-keda"))
+ONE_OF = (
+    ("", "gateway-api", "ingress-nginx"),
+    ("", "two-pods", "autoscale-hpa", "autoscale-keda"),
+)
 COMPONENTS = {each.parent.name for each in (K8S / "components").glob("*/kustomization.yaml")}
 ANY = sorted(COMPONENTS - OWN - REQUIRED - {name for group in ONE_OF for name in group})
 
@@ -32,7 +35,8 @@ def is_valid(choice: Choice) -> bool:
     """A cluster to try things on makes its own Secrets, which its tests use; embedded vectors do not scale."""
     overlay, *added = choice
     makes_secrets = overlay.startswith("local")
-    if overlay == "local-embedded" and any(each.startswith("autoscale") for each in added):
+    many = {"two-pods", "autoscale-hpa", "autoscale-keda", "autoscale-rules"}
+    if overlay == "local-embedded" and many & {*added}:
         return False
     return ("e2e-driver" if not makes_secrets else "external-secrets") not in added
 

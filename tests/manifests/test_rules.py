@@ -56,6 +56,7 @@ def with_rule(manifests: list[Manifest]) -> None:
 
 def with_autoscaler(manifests: list[Manifest]) -> None:
     target = {"scaleTargetRef": {"name": "data"}}
+    pick(manifests, "Deployment", "data")["spec"]["replicas"] = 2
     manifests.append(
         {"kind": "HorizontalPodAutoscaler", "metadata": {"name": "data"}, "spec": target}
     )

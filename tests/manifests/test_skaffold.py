@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,9 @@ MODULES = {
     "platform": ROOT / "k8s",
     **{name: ROOT / "services" / name for name in ("gateway", "data", "devops", "aiml")},
 }
+
+
+rendered = cache(render)  # several tests look at the same folder
 
 
 def read(folder: Path) -> dict[str, Any]:
@@ -66,7 +70,7 @@ def test_what_is_built_is_what_is_deployed(name: str) -> None:
             continue
         built = {each["image"] for each in artifacts}
         for folder in folders(name, layer.get("name")):
-            pods = [each for each in workloads(render(folder)) if each.name.startswith(name)]
+            pods = [each for each in workloads(rendered(folder)) if each.name.startswith(name)]
             images = {c["image"].split(":")[0] for pod in pods for c in pod.containers}
             assert images == built
         for each in artifacts:
@@ -78,6 +82,11 @@ def test_what_is_built_is_what_is_deployed(name: str) -> None:
 @pytest.mark.parametrize("profile", ["local", "production"])
 def test_all_modules_together_deploy_the_overlay(profile: str) -> None:
     parts = [
-        title(each) for name in MODULES for path in folders(name, profile) for each in render(path)
+        title(each)
+        for name in MODULES
+        for path in folders(name, profile)
+        for each in rendered(path)
     ]
-    assert sorted(parts) == sorted(title(each) for each in render(ROOT / "k8s/overlays" / profile))
+    assert sorted(parts) == sorted(
+        title(each) for each in rendered(ROOT / "k8s/overlays" / profile)
+    )
