@@ -11,8 +11,8 @@ from fleet_autoscale.rendering.manifests import (
     Files,
     admission,
     behavior,
-    component,
     components,
+    scaled,
 )
 
 TASKS = "fleet_tasks_pending"
@@ -41,7 +41,7 @@ def files(policy: Policy) -> Files:
                 behavior(service),
             )
         found[Path(name, "admission.yaml")] = admission(name, service)
-        found[Path(name, "kustomization.yaml")] = component(resources, ["admission.yaml"])
+        found[Path(name, "kustomization.yaml")] = scaled(name, service, resources)
     return found
 
 

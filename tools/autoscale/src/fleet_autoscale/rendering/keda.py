@@ -14,8 +14,8 @@ from fleet_autoscale.rendering.manifests import (
     Files,
     admission,
     behavior,
-    component,
     components,
+    scaled,
 )
 
 _WORKER_IDLE_S = 300
@@ -31,7 +31,7 @@ def files(policy: Policy) -> Files:
             resources.append("worker-scaledobject.yaml")
             found[Path(name, "worker-scaledobject.yaml")] = _worker(policy, name, service)
         found[Path(name, "admission.yaml")] = admission(name, service)
-        found[Path(name, "kustomization.yaml")] = component(resources, ["admission.yaml"])
+        found[Path(name, "kustomization.yaml")] = scaled(name, service, resources)
     return found
 
 

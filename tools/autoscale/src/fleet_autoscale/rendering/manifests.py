@@ -48,14 +48,26 @@ def admission(name: str, service: ServicePolicy) -> Document:
     return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": data}
 
 
-def component(resources: list[str], patches: list[str] | None = None) -> Document:
+def component(resources: list[str]) -> Document:
     """Return a kustomization of kind Component."""
-    found: Document = {
+    return {
         "apiVersion": "kustomize.config.k8s.io/v1alpha1",
         "kind": "Component",
         "resources": resources,
     }
-    return found | ({"patches": [{"path": path} for path in patches]} if patches else {})
+
+
+def scaled(name: str, service: ServicePolicy, resources: list[str]) -> Document:
+    """Return the component of one service: its autoscalers, and Deployments that leave the replicas to these."""
+    names = [name, f"{name}-worker"] if service.worker else [name]
+    patches = [{"path": "admission.yaml"}, *({"patch": _without_replicas(each)} for each in names)]
+    return component(resources) | {"patches": patches}
+
+
+def _without_replicas(name: str) -> str:
+    # A merge with null takes it out where it is, and is nothing where it is not.
+    head = f"apiVersion: apps/v1\nkind: Deployment\nmetadata:\n  name: {name}\n"
+    return f"{head}spec:\n  replicas: null\n"
 
 
 def components(folders: list[str]) -> Document:
