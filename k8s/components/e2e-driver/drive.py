@@ -90,9 +90,8 @@ async def _one(http: httpx.AsyncClient, call: Call) -> tuple[str, float]:
 
     "told" is a refusal that says when to come back: nothing is lost. Anything else was.
     """
-    tool, arguments = call
     try:
-        answer = await http.post(f"/api/tools/{tool}", json=arguments)
+        answer = await _sent(http, call)
     except httpx.HTTPError as exc:
         return type(exc).__name__, 0.5
     if answer.is_success:
@@ -100,6 +99,15 @@ async def _one(http: httpx.AsyncClient, call: Call) -> tuple[str, float]:
     if "retry-after" in answer.headers:
         return "told", min(float(answer.headers["retry-after"]), _LONGEST_WAIT_S)
     return f"{answer.status_code}", 0.5
+
+
+async def _sent(http: httpx.AsyncClient, call: Call) -> httpx.Response:
+    """Send a call, and once more when a pod that ends closes the connection just then: these calls only read."""
+    tool, arguments = call
+    try:
+        return await http.post(f"/api/tools/{tool}", json=arguments)
+    except (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError):
+        return await http.post(f"/api/tools/{tool}", json=arguments)
 
 
 def main(words: list[str]) -> None:
