@@ -108,6 +108,9 @@ def test_the_slots_are_what_the_scaling_policy_counts_with(fleet: list[Manifest]
         told = environment_of(fleet, name)
         for key in ("slots", "queue"):
             assert int(told[f"FLEET_{name.upper()}_{key.upper()}"]) == policy[key], (name, key)
+        if "pool" in policy:
+            # Two roles, a pool each
+            assert 2 * int(told[f"FLEET_{name.upper()}_POOL_SIZE"]) == policy["pool"]["size"]
 
 
 def test_the_readme_names_every_secret_that_pods_mount() -> None:
