@@ -141,7 +141,9 @@ async def test_csv_has_a_header_and_the_envelope_no_rows(connect: Any) -> None:
                 "max_rows": 2,
             },
         )
-    assert result.content[0].text == "key,probability\nnew,10\nqualified,25\n"
+    assert (
+        result.content[0].text == "<untrusted>key,probability\nnew,10\nqualified,25\n</untrusted>"
+    )
     assert result.structured_content["truncated"]
     assert result.structured_content["columns"] == ["key", "probability"]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from itertools import islice, product
 from pathlib import Path
@@ -35,6 +36,11 @@ NAMED = {
     "query": MARK,
 }
 IDS = "campaign workflow segment deal lead contact change_set job".split()  # noqa: SIM905
+# What shows only words of colleagues: names of campaigns and workflows, and what this very call was given.
+INSIDE = {
+    *("campaign_stats", "campaign_draft", "campaign_workflow_save", "campaign_workflow_test"),
+    *("campaign_workflow_stats", "campaign_workflow_control", "campaign_control"),
+}
 LETTER = {
     "name": MARK,
     "from_name": MARK,
@@ -169,8 +175,9 @@ async def test_no_tool_shows_or_changes_a_row_of_another_tenant(
                 assert f"{MARK} L" not in text + told, (tool.name, arguments, text)
     assert await admin_connection.fetchval(count) == before
 
-    # The very same calls are answered to whose records they are: the others were not refused for another reason.
-    answered = set()
+    # The very same calls are answered to whose records they are: the others were not refused for another reason. What
+    # people wrote is marked as data wherever it leaves.
+    answered, unmarked = set[str](), set[str]()
     async with connect(principal("admin", tenant="demo")) as client:
         tools = await client.list_tools()
         for tool in tools:
@@ -179,7 +186,13 @@ async def test_no_tool_shows_or_changes_a_row_of_another_tenant(
                 answer = await client.call_tool(
                     tool.name, {**arguments, **tried}, raise_on_error=False
                 )
+                said = json.dumps([part.model_dump(mode="json") for part in answer.content])
+                if MARK in said and not {"untrusted", "instructions"} & set(
+                    re.findall(r"\w+", said)
+                ):
+                    unmarked.add(tool.name)
                 if not answer.is_error:
                     answered.add(tool.name)
                     break
     assert {tool.name for tool in tools} - answered == OUTSIDE
+    assert unmarked <= INSIDE

@@ -18,7 +18,7 @@ from fleet_data.claims import Caller
 from fleet_data.crm.models import Named
 from fleet_data.crm.objects import OBJECTS
 from fleet_data.crm.service import Crm
-from fleet_data.crm.showing import fenced
+from fleet_data.crm.showing import fenced, warned
 from fleet_data.deps import Deps, get_caller, get_crm
 
 
@@ -80,7 +80,7 @@ async def crm_record(
     if found.missing_ids:
         raise NotFound(object, id)
     [row] = fenced(found.page, at_most=None)
-    return to_json(dict(zip(found.page.columns, row, strict=True))).decode()
+    return to_json({**warned([row]), **dict(zip(found.page.columns, row, strict=True))}).decode()
 
 
 RESOURCES = (crm_schema, data_limits, crm_record)

@@ -31,7 +31,7 @@ from fleet_data.crm.filters import Filter
 from fleet_data.crm.models import Detail, ObjectName, Page, Upserted
 from fleet_data.crm.objects import OBJECTS
 from fleet_data.crm.service import Crm
-from fleet_data.crm.showing import fenced
+from fleet_data.crm.showing import fenced, warned
 from fleet_data.deps import Deps, get_caller, get_crm
 
 _SEARCH_CHARS = 500  # of a free text in a list; crm_get returns the whole
@@ -83,6 +83,7 @@ async def crm_search(  # noqa: PLR0917 - parameters of a tool are named
         fenced(page, at_most=_SEARCH_CHARS),
         truncated=more,
         next_cursor=page.next_cursor,
+        extra=warned(page.rows),
     )
 
 
@@ -158,7 +159,7 @@ async def crm_get(  # noqa: PLR0917 - parameters of a tool are named
     return table(
         found.page.columns,
         fenced(found.page, at_most=None),
-        extra={"missing_ids": list(found.missing_ids)},
+        extra={"missing_ids": list(found.missing_ids), **warned(found.page.rows)},
         beside={"included": related} if related else None,
     )
 

@@ -17,6 +17,7 @@ from fleet_common.policy import Grant
 from fleet_data.claims import Caller
 from fleet_data.crm.annotations import DESTROYS, READS, AlikeObject, not_theirs
 from fleet_data.crm.objects import OBJECTS
+from fleet_data.crm.showing import warned
 from fleet_data.deps import Deps, get_caller, get_history
 from fleet_data.history.models import Undone
 from fleet_data.history.service import History, undo_call
@@ -47,7 +48,9 @@ async def crm_history(  # noqa: PLR0917 - parameters of a tool are named
     page = await history.of_record(caller, object, id, limit=grant.rows(limit), cursor=cursor)
     rows = [[*row[:-1], _fenced(object, row[-1])] for row in page.rows]
     more = page.next_cursor is not None
-    return table(page.columns, rows, truncated=more, next_cursor=page.next_cursor)
+    return table(
+        page.columns, rows, truncated=more, next_cursor=page.next_cursor, extra=warned(rows)
+    )
 
 
 class UndoArguments(BaseModel):

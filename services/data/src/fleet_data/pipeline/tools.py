@@ -15,6 +15,7 @@ from fleet_common.mcp.params import DryRun, IdempotencyKey
 from fleet_common.policy import Grant
 from fleet_data.claims import Caller
 from fleet_data.crm.annotations import READS, WRITES
+from fleet_data.crm.showing import warned
 from fleet_data.deps import get_caller, get_pipeline
 from fleet_data.pipeline.models import Conversion, Converted, GroupBy, Move, Moved, Report
 from fleet_data.pipeline.repository import COLUMNS
@@ -47,7 +48,7 @@ async def crm_pipeline_report(  # noqa: PLR0917 - parameters of a tool are named
     """
     limit = grant.rows(_MOST_GROUPS)
     rows = await service.report(caller, Report(pipeline, group_by, since, until), limit=limit)
-    return table(COLUMNS, rows, truncated=len(rows) == limit)
+    return table(COLUMNS, rows, truncated=len(rows) == limit, extra=warned(rows))
 
 
 @tool(title="Move a deal", meta=touches("private"), annotations=WRITES, tags={"crm"})

@@ -15,6 +15,7 @@ from fleet_common.mcp.params import DryRun, IdempotencyKey, Limit
 from fleet_common.policy import Grant
 from fleet_data.claims import Caller
 from fleet_data.crm.annotations import DESTROYS, READS, WRITES, AlikeObject
+from fleet_data.crm.showing import warned
 from fleet_data.deps import Deps, get_caller, get_relations
 from fleet_data.relations.models import Link, Linked, MergeableName, Merged, Merging
 from fleet_data.relations.service import Relations
@@ -62,7 +63,7 @@ async def crm_find_duplicates(
     """
     pairs = await relations.duplicates(caller, object, limit=grant.rows(limit))
     rows = [[*each.ids, *each.labels, each.likeness, list(each.shared)] for each in pairs]
-    return table(_COLUMNS, rows)
+    return table(_COLUMNS, rows, extra=warned(rows))
 
 
 class MergeArguments(BaseModel):

@@ -16,7 +16,7 @@ from fleet_common.policy import Grant
 from fleet_data.claims import Caller
 from fleet_data.crm.annotations import READS, WRITES, AlikeFilter, AlikeObject
 from fleet_data.crm.filters import InSegment
-from fleet_data.crm.showing import fenced
+from fleet_data.crm.showing import fenced, warned
 from fleet_data.deps import get_caller, get_segments
 from fleet_data.segments.models import Membership
 from fleet_data.segments.service import Members, Segments
@@ -54,7 +54,7 @@ async def segment_preview(  # noqa: PLR0917 - parameters of a tool are named
     facts: dict[str, Any] = {"object": name, "size": counts.size}
     if counts.blocked is not None:
         facts |= {"mailable": counts.mailable, "blocked": dict(counts.blocked)}
-    return table(preview.sample.columns, rows, extra=facts)
+    return table(preview.sample.columns, rows, extra=facts | warned(rows))
 
 
 @tool(
