@@ -46,7 +46,12 @@ INSERT INTO store.leads (tenant, id, name, email, source, status, score, created
 SELECT tenant, gen_random_uuid(), last_name, email, 'web', 'new', 10, 't', 't' FROM store.contacts
 """
 # What a worker had in its hands when it died is another's after two minutes; nobody waits for that here.
-HURRY = "UPDATE store.workflow_runs SET due_at = now() WHERE state = 'open'"
+HURRY = """
+WITH mails AS (
+    UPDATE store.mails SET claimed_at = '-infinity' WHERE state = 'claimed' AND claimed_at < now() - interval '10 s'
+)
+UPDATE store.workflow_runs SET due_at = now() WHERE state = 'open'
+"""
 EFFECTS = """
 SELECT
     (SELECT array_agg(n ORDER BY n) FROM (SELECT DISTINCT count(t.id) AS n FROM store.contacts c

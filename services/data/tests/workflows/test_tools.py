@@ -124,6 +124,14 @@ async def test_contacts_go_from_step_to_step_once(
             )
             await ask(HURRY)
             await walk(job, Lease())
+            # Another worker has the mails in hand and dies with them: nothing is done before somebody did it.
+            for taken, counts in (("now()", {"at step 7": 2}), ("'-infinity'", {"done": 2})):
+                await ask(f"UPDATE store.mails SET state = 'claimed', claimed_at = {taken}")
+                await ask("UPDATE store.workflow_runs SET step = 6, state = 'open' WHERE step > 5")
+                await ask(HURRY)
+                await walk(job, Lease())
+                stats = await call(client, "campaign_workflow_stats", workflow_id=id_)
+                assert stats["counts"] == {**counts, "left": 1}
         sent = await mailbox.sent()
         assert sorted(mail["to"] for mail in sent) == ["n1@example.org", "n2@example.org"]
         assert "List-Unsubscribe-Post" in sent[0]["raw"]

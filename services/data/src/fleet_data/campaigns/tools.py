@@ -189,7 +189,7 @@ async def campaign_stats(
     caller: Caller = Depends(get_caller),
     campaigns: Campaigns = Depends(get_campaigns),
 ) -> ToolResult:
-    """Return how many mails of a campaign are queued, sent, bounced, skipped, unsubscribed or unknown.
+    """Return how many mails of a campaign are queued, sent, replied, bounced, skipped, unsubscribed or unknown.
 
     The rows are contacts (at most 20) of whom nobody knows whether they got it. Changes nothing.
     """

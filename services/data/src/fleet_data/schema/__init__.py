@@ -1,1 +1,1 @@
-"""The database's own side: migrations, the three roles, and the checks that they are as narrow as they must be."""
+"""The database's own side: migrations, the roles, and the checks that they are as narrow as they must be."""

@@ -21,7 +21,7 @@ class Store(Protocol):
     missing: list[str]
 
     async def create_roles(self) -> None:
-        """Create the three roles where they are missing."""
+        """Create the roles where they are missing."""
 
     async def own_database(self) -> None:
         """Let the owner create, and nobody else."""

@@ -41,6 +41,7 @@ log = structlog.get_logger()
 
 _LOOK_S = 15.0  # how often a workflow looks for whom something happened to
 _STEP_S = 120.0  # a step that reaches outside is another's after that
+_AGAIN_S = 5.0  # others are due, too
 _STEP: TypeAdapter[Step] = TypeAdapter(Step)
 _CHUNK = 200  # values that one condition may list
 
@@ -100,7 +101,7 @@ class Walker:
     async def _fail(self, caller: Caller, run: Run, error: FleetError) -> None:
         async with self.store.changing(caller) as changes:
             if error.retryable:
-                await changes.postpone(run, error.retry_after_s or 60.0)
+                await changes.postpone(run, max(error.retry_after_s or 60.0, _AGAIN_S))
             else:
                 await changes.end(run, "failed", error.message)
 
@@ -110,6 +111,8 @@ class Walker:
         try:
             goes_on = await self._do(caller, run, step)
         except Conflict as exc:  # such as an address that nobody may write to
+            if exc.retryable:  # whoever has the mail in hand may have died with it: it is not done
+                raise
             log.info("workflow_step_skipped", error=exc.code)
             goes_on = True
         async with self.store.changing(caller) as changes:
