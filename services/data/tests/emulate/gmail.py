@@ -64,6 +64,7 @@ class Mailbox:
     spent: deque[tuple[float, int]] = field(default_factory=deque)
     units: int = 0
     per_minute: int = PER_MINUTE
+    page: int = 500
 
     @property
     def all(self) -> list[Message]:
@@ -187,7 +188,7 @@ class Gmail:
 
     def list_messages(self, box: Mailbox, request: web.Request, _: Any) -> web.Response:
         found = box.find(request.query.get("q", ""), box.all)[::-1]
-        most = int(request.query.get("maxResults", 100))
+        most = min(int(request.query.get("maxResults", 100)), box.page)
         first = int(request.query.get("pageToken", 0))
         listed = [{"id": m.id, "threadId": m.id} for m in found[first : first + most]]
         told = {"messages": listed, "resultSizeEstimate": len(found)}
@@ -217,6 +218,7 @@ class Gmail:
         assert box is not None
         box.faults = {name: deque(faults) for name, faults in told.get("faults", {}).items()}
         box.per_minute = told.get("per_minute", box.per_minute)
+        box.page = told.get("page", box.page)
         return web.json_response({})
 
     async def receive(self, request: web.Request) -> web.Response:
