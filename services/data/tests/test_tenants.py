@@ -56,6 +56,7 @@ WORKFLOW = {
 }
 # Where no such guess makes sense.
 MEANT: dict[str, Callable[[dict[str, str]], dict[str, Any]]] = {
+    "crm_get": lambda ids: {"object": "contact", "ids": [*ids.values()]},
     "crm_delete": lambda ids: {"object": "contact", "ids": [ids["contact"]]},
     "crm_history": lambda ids: {"object": "contact", "id": ids["contact"]},
     "crm_link": lambda ids: {
