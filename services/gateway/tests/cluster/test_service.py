@@ -129,6 +129,31 @@ async def test_a_labelled_service_joins_works_through_an_outage_of_the_api_and_l
         assert gone["result"]["isError"] or "error" in gone
 
 
+async def test_who_listens_hears_of_a_service_that_joins_and_leaves(
+    fleet: Fleet, api: ApiServer
+) -> None:
+    request = modern("subscriptions/listen", notifications={"toolsListChanged": True})
+    async with (
+        fleet.client() as http,
+        asyncio.timeout(9),
+        http.stream("POST", "/mcp", **request) as response,
+    ):
+        lines = response.aiter_lines()  # a second iterator would find the stream consumed
+
+        async def hears(method: str) -> None:
+            while f'"{method}"' not in await anext(lines):
+                pass
+
+        await hears("notifications/subscriptions/acknowledged")
+        await put_pod(api, "data", fleet.urls["data"])
+        await put_service(api, "data")
+        await hears("notifications/tools/list_changed")
+        assert "crm_echo" in await tools(http)
+        await api.delete("services", "data")
+        await hears("notifications/tools/list_changed")
+        assert await tools(http) == set()
+
+
 async def test_until_it_saw_the_cluster_once_the_gateway_is_not_ready(
     api: ApiServer, account: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
