@@ -27,7 +27,7 @@ from fleet_common.testing.wire import answer, modern
 CALLS = int(os.environ.get("CHAOS_CALLS", "10000"))
 WRITES = int(os.environ.get("CHAOS_WRITES", "1000"))
 CALLERS = 16
-PATIENCE_S = 30.0  # a call that has no answer by then has failed
+PATIENCE_S = float(os.environ.get("CHAOS_PATIENCE_S", "30"))  # without an answer by then it failed
 PAUSE_S = 0.1
 KILL_EVERY_S = 1.0
 KILL_ENGINES_EVERY_S = 2.5  # PostgreSQL recovers in one
