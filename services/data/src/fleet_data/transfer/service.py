@@ -62,8 +62,7 @@ class Exports:
         async with folder.draft(job.tenant, "exports", name) as draft:
             file = Measured(draft.file, self.desk.bounds.bytes)
             output = await folder.run(open_output, request, columns, file)
-            large = request.format == "parquet"
-            async with rows_to(folder, output, file, progress, large=large) as sink:
+            async with rows_to(folder, output, file, progress) as sink:
                 rows = await self._copier.copy(caller, source, request.format, sink)
             await folder.run(draft.keep)
         return Finished(rows, file.bytes, name, file.sha256)
