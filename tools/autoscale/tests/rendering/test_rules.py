@@ -157,8 +157,13 @@ CASES = [
         },
     ),
     Case(
-        "scarce memory counts while calls explain it",
-        [*FULL, waiting("data", "0x40")],
+        "scarce memory counts while calls explain it, and a worker's does not",
+        [
+            *FULL,
+            waiting("data", "0x40"),
+            series("mcp_admission_limit", "0x40", service="data", instance="worker"),
+            series("process_resident_memory_bytes", "1x40", instance="worker"),
+        ],
         {value("memory_pressure", service="data"): 1.25},
     ),
     Case(

@@ -167,7 +167,9 @@ def _last(record: str, me: str) -> str:
 
 
 def _joined(me: str) -> str:
-    """Return the join that gives a process's own series the service's name."""
-    return (
-        f"* on (namespace, job, instance) group_left (service) (mcp_admission_limit{me} > bool 0)"
-    )
+    """Return the join that gives a process's own series the service's name.
+
+    Workers are left out: they export the same series, with no slots.
+    """
+    has_slots = f"(mcp_admission_limit{me} > 0) ^ 0"
+    return f"* on (namespace, job, instance) group_left (service) ({has_slots})"
