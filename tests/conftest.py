@@ -21,6 +21,7 @@ from typing import Any
 import httpx
 import pytest
 
+from fleet_cli.engines.freeport import free_port
 from fleet_common.testing.npm import NODE, npm_packages
 from fleet_common.testing.oidc import Provider, running_provider
 
@@ -118,7 +119,7 @@ def make_project(folder: Path) -> Path:
 @pytest.fixture(scope="session")
 def github() -> Iterator[str]:
     """A stateful GitHub with one repository, admin/shop, and its README; its base URL."""
-    port = free_base() + 50
+    port = free_port()
     emulator = ROOT / "services/devops/tests/emulate/emulator.py"
     subprocess.run([sys.executable, emulator, "--install-only"], check=True, capture_output=True)
     process = subprocess.Popen(

@@ -17,7 +17,7 @@ from fleet_common.testing.npm import NODE, npm_packages
 
 HERE = Path(__file__).parent
 # The first run on a machine installs the suite.
-pytestmark = [pytest.mark.timeout(400), pytest.mark.xdist_group("conformance")]
+pytestmark = pytest.mark.timeout(400)
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,6 @@ from fleet_gateway.settings import Settings
 # The first run on a machine installs the authorization server.
 pytestmark = [
     pytest.mark.timeout(400),
-    pytest.mark.xdist_group("oidc"),
     pytest.mark.filterwarnings("ignore:Using in-memory token storage"),
 ]
 SERVER = Path(__file__).parents[3] / "libs" / "common" / "tests" / "mcp" / "oidc"

@@ -25,7 +25,6 @@ from fleet_common.testing.wire import answer, modern
 # The first run on a machine installs the authorization server.
 pytestmark = [
     pytest.mark.timeout(400),
-    pytest.mark.xdist_group("oidc"),
     pytest.mark.filterwarnings("ignore:Using in-memory token storage"),
 ]
 HERE = Path(__file__).parent
