@@ -65,11 +65,11 @@ class Person:
 
     def __init__(self, *, says_yes: bool) -> None:
         self.asked: list[str] = []
-        self._yes = says_yes
+        self.says_yes = says_yes
 
     async def __call__(self, message: str, *_: Any) -> ElicitResult[Any]:
         self.asked.append(message)
-        return ElicitResult(action="accept", content={"approve": self._yes})
+        return ElicitResult(action="accept", content={"approve": self.says_yes})
 
 
 @asynccontextmanager
@@ -107,17 +107,17 @@ async def is_there(client: Client[Any], id_: str) -> bool:
 
 
 @pytest.mark.timeout(30)  # starts a process
-@pytest.mark.parametrize("says_yes", [True, False])
-async def test_on_stdio_the_user_is_asked_in_the_client(
-    served: Settings, era: Era, says_yes: bool
-) -> None:
-    person = Person(says_yes=says_yes)
+async def test_on_stdio_the_user_is_asked_in_the_client(served: Settings, era: Era) -> None:
+    person = Person(says_yes=False)
     async with stdio(served, era, person) as client:
         note = await make_note(client)
-        result = await delete(client, note)
-        assert result.is_error is not says_yes
-        assert await is_there(client, note) is not says_yes
-    assert person.asked[0].startswith(f"Delete the note {note}\nid: {note}\nversion: 1")
+        for says_yes in (False, True):
+            person.says_yes = says_yes
+            result = await delete(client, note)
+            assert result.is_error is not says_yes
+            assert await is_there(client, note) is not says_yes
+    question = f"Delete the note {note}\nid: {note}\nversion: 1"
+    assert [asked.startswith(question) for asked in person.asked] == [True, True]
 
 
 async def test_over_http_it_is_approved_out_of_band_in_the_handshake_era(
