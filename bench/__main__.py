@@ -1,4 +1,4 @@
-"""`python -m bench NAME [--json]` runs one benchmark; `python -m bench --write` runs all and rewrites README.md."""
+"""`python -m bench NAME` runs a benchmark and prints its table; `--write` puts it into README.md, all without NAME."""
 
 from __future__ import annotations
 
@@ -31,11 +31,12 @@ def main() -> int:
     parser.add_argument("name", nargs="?", choices=list(BENCHMARKS))
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument(
-        "--write", action="store_true", help="run all, rewrite the tables in README.md"
+        "--write", action="store_true", help="rewrite the tables in README.md; all without a name"
     )
     args = parser.parse_args()
     if args.write:
-        write_all()
+        for name in [args.name] if args.name else BENCHMARKS:
+            write(name)
         return 0
     if args.name is None:
         parser.print_usage(sys.stderr)
@@ -45,15 +46,13 @@ def main() -> int:
     return 0
 
 
-def write_all() -> None:
-    """Replace each benchmark's table, between its two markers, by a fresh one."""
-    text = README.read_text("utf-8")
-    for name, run in BENCHMARKS.items():
-        report = run()
-        before, opening, rest = text.partition(f"<!-- {name} -->\n")
-        _, closing, after = rest.partition(f"<!-- /{name} -->")
-        text = f"{before}{opening}{report.table}\n\n{report.machine}\n{closing}{after}"
-    README.write_text(text, "utf-8")
+def write(name: str) -> None:
+    """Replace a benchmark's table, between its two markers, by a fresh one."""
+    report = BENCHMARKS[name]()
+    before, opening, rest = README.read_text("utf-8").partition(f"<!-- {name} -->\n")
+    _, closing, after = rest.partition(f"<!-- /{name} -->")
+    table = f"{report.table}\n\n{report.machine}\n"
+    README.write_text(f"{before}{opening}{table}{closing}{after}", "utf-8")
 
 
 if __name__ == "__main__":

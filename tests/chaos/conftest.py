@@ -10,9 +10,10 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -26,6 +27,7 @@ from fleet_cli.processes import Child
 from fleet_cli.secrets import ensure_secrets
 from fleet_cli.startup import PRELOADED, create_database, is_ready
 from fleet_cli.state import State
+from fleet_data.settings import Settings
 
 REPLICAS = 3
 START_S = 90.0
@@ -210,3 +212,30 @@ def replicas() -> Iterator[Replicas]:
 @pytest.fixture(name="killing")
 def killing_fixture() -> Callable[..., object]:
     return killing
+
+
+@contextmanager
+def _data_worker(settings: Settings, log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    told = settings.model_dump(exclude_defaults=True, exclude={"tasks_worker", "migrator_url"})
+    env = {f"FLEET_DATA_{name.upper()}": _text(value) for name, value in told.items()}
+    env |= {"FLEET_DATA_PORT": str(free_port()), "PATH": os.environ["PATH"]}
+    with log.open("ab") as output:
+        command = [sys.executable, "-m", "fleet_data", "worker"]
+        process = subprocess.Popen(command, env=env, stdout=output, stderr=output)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait(10)
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, tuple):
+        return ",".join(map(_text, value))
+    return str(value.get_secret_value() if hasattr(value, "get_secret_value") else value)
+
+
+@pytest.fixture
+def data_worker() -> Callable[[Settings, Path], AbstractContextManager[subprocess.Popen[bytes]]]:
+    """Runs `python -m fleet_data worker` while a block runs; what it says is added to the log."""
+    return _data_worker

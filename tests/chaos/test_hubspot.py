@@ -14,17 +14,17 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 from urllib.parse import urlsplit, urlunsplit
 from uuid import uuid4
 
 import httpx
 import pytest
 
-from fleet_cli.engines.freeport import free_port
 from fleet_cli.testing import PostgresServer
 from fleet_common.metrics import Metrics
 from fleet_data.claims import Caller, ClaimSigner
@@ -37,6 +37,7 @@ from fleet_data.pool import Database, Limits, open_pool
 from fleet_data.schema.commands import migrate_command
 from fleet_data.settings import Settings
 
+Worker: TypeAlias = Callable[[], AbstractContextManager["subprocess.Popen[bytes]"]]
 RECORDS = int(os.environ.get("HUBSPOT_RECORDS", "300"))  # of each side
 KILLS = int(os.environ.get("HUBSPOT_KILLS", "4"))
 FAULTS = 0.02  # of the calls, on top of the kills; a lost answer is asked for again after 30 s
@@ -107,31 +108,7 @@ async def opened(settings: Settings) -> AsyncIterator[Database]:
         yield database
 
 
-@contextmanager
-def worker(settings: Settings, log: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """Run `python -m fleet_data worker` in a process of its own."""
-    told = settings.model_dump(exclude_defaults=True, exclude={"migrator_url"})
-    env = {f"FLEET_DATA_{name.upper()}": _text(value) for name, value in told.items()}
-    env |= {"FLEET_DATA_PORT": str(free_port()), "PATH": os.environ["PATH"]}
-    with log.open("ab") as output:
-        command = [sys.executable, "-m", "fleet_data", "worker"]
-        process = subprocess.Popen(command, env=env, stdout=output, stderr=output)
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.wait(10)
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, tuple):
-        return ",".join(map(_text, value))
-    return str(value.get_secret_value() if hasattr(value, "get_secret_value") else value)
-
-
-async def sync_under_fire(
-    database: Database, settings: Settings, http: httpx.AsyncClient, log: Path
-) -> Run:
+async def sync_under_fire(database: Database, http: httpx.AsyncClient, worker: Worker) -> Run:
     """Run a sync to its end and kill its worker at random numbers of calls."""
     dice, store = random.Random(11), SyncRepository(database)
     async with store.changing(DEMO) as changes:
@@ -149,7 +126,7 @@ async def sync_under_fire(
     expected = 24 + RECORDS // 12
     kill_at = sorted(dice.sample(range(2, expected), KILLS))
     for number in [*kill_at, 10**9]:
-        with worker(settings, log) as process:
+        with worker() as process:
             while await calls() - begun < number and (await state()).state == "queued":
                 assert process.poll() is None, "the worker ended by itself"
                 assert time.monotonic() < ends, (await state()).error
@@ -159,8 +136,9 @@ async def sync_under_fire(
 
 
 async def test_both_sides_end_up_the_same_whatever_is_killed(
-    settings: Settings, hubspot_url: str, tmp_path: Path
+    settings: Settings, hubspot_url: str, tmp_path: Path, data_worker: Callable[..., Any]
 ) -> None:
+    worker = partial(data_worker, settings, tmp_path / "worker.log")
     headers, dice = {"Authorization": "Bearer chaos"}, random.Random(5)
     names = ("batch.upsert", "batch.update", "associations.create", "batch.read", "search")
     faults = {
@@ -183,10 +161,10 @@ async def test_both_sides_end_up_the_same_whatever_is_killed(
         async with database.writing(DEMO) as connection:
             await connection.execute(HERE)
         began = time.monotonic()
-        run = await sync_under_fire(database, settings, http, tmp_path / "worker.log")
+        run = await sync_under_fire(database, http, worker)
         took = time.monotonic() - began
         await http.put("/emulator/faults", json=limits)
-        quiet = await sync_under_fire(database, settings, http, tmp_path / "worker.log")
+        quiet = await sync_under_fire(database, http, worker)
         async with database.writing(DEMO, keep=False) as connection:
             rows = await connection.fetch(
                 "SELECT c.email, c.city, c.last_name, o.domain FROM store.contacts c "

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import random
 import signal
 import subprocess
 import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 from urllib.parse import urlsplit, urlunsplit
 from uuid import uuid4
 
@@ -22,7 +21,6 @@ import httpx
 import pytest
 from aiosmtpd.smtp import SMTP
 
-from fleet_cli.engines.freeport import free_port
 from fleet_cli.testing import PostgresServer
 from fleet_common.mcp import Runtime
 from fleet_common.metrics import Metrics
@@ -41,6 +39,7 @@ from fleet_data.schema.commands import migrate_command
 from fleet_data.settings import Settings
 
 GMAIL = Path(__file__).parents[3] / "services" / "data" / "tests" / "emulate" / "gmail.py"
+Worker: TypeAlias = Callable[[Settings, Path], AbstractContextManager["subprocess.Popen[bytes]"]]
 FAULTS = 0.01  # of the calls, on top of the kills
 DEMO = Caller("demo", "key:marketer")
 LIMITS = Limits(statement_s=60, wait_s=10)
@@ -60,6 +59,7 @@ class Site:
 
     settings: Settings
     log: Path
+    worker: Worker
 
     def told(self, **more: Any) -> Site:
         """Return the same site with more settings."""
@@ -111,38 +111,17 @@ class Site:
         """Let a worker work until all is done; kill -9 it whenever `count` reaches a number of `at`."""
         dice = random.Random(7)
         for number in [*at, sys.maxsize]:
-            with self._worker() as process:
+            with self.worker(self.settings, self.log) as process:
                 while await count() < number and not await is_done():
                     assert process.poll() is None, self.log.read_text()[-3000:]
                     await asyncio.sleep(0.05 + dice.random() * 0.05)
                 process.send_signal(signal.SIGKILL)
 
-    @contextmanager
-    def _worker(self) -> Iterator[subprocess.Popen[bytes]]:
-        """Run `python -m fleet_data worker` in a process of its own."""
-        told = self.settings.model_dump(
-            exclude_defaults=True, exclude={"tasks_worker", "migrator_url"}
-        )
-        env = {f"FLEET_DATA_{name.upper()}": _text(value) for name, value in told.items()}
-        env |= {"FLEET_DATA_PORT": str(free_port()), "PATH": os.environ["PATH"]}
-        with self.log.open("ab") as output:
-            command = [sys.executable, "-m", "fleet_data", "worker"]
-            process = subprocess.Popen(command, env=env, stdout=output, stderr=output)
-        try:
-            yield process
-        finally:
-            process.kill()
-            process.wait(10)
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, tuple):
-        return ",".join(map(_text, value))
-    return str(value.get_secret_value() if hasattr(value, "get_secret_value") else value)
-
 
 @pytest.fixture
-def site(postgres_server: PostgresServer, redis_url: str, tmp_path: Path) -> Iterator[Site]:
+def site(
+    postgres_server: PostgresServer, redis_url: str, tmp_path: Path, data_worker: Worker
+) -> Iterator[Site]:
     """A site with one tenant and nobody in it."""
     name = f"outreach_{uuid4().hex[:12]}"
     where = urlsplit(postgres_server.create_database(name))
@@ -163,7 +142,7 @@ def site(postgres_server: PostgresServer, redis_url: str, tmp_path: Path) -> Ite
     )
     assert migrate_command(settings, []) == 0
     asyncio.run(create_tenant(settings, "demo"))
-    yield Site(settings, tmp_path / "worker.log")
+    yield Site(settings, tmp_path / "worker.log", data_worker)
     postgres_server.drop_database(name)
 
 
