@@ -62,10 +62,15 @@ class Model:
 
 async def let_time_pass(redis: Redis, rows: Sequence[Bucket], seconds: float) -> None:
     """Move what the buckets hold into the past: to the script it is as if `seconds` had passed."""
-    for row in rows:
-        held = await redis.get(row.key)
-        if held is not None and row.interval_us:
-            await redis.set(row.key, int(held) - round(seconds * _SECOND), px=60_000)
+    rows = [row for row in rows if row.interval_us]
+    if rows and seconds:
+        held = await redis.mget([row.key for row in rows])
+        past = round(seconds * _SECOND)
+        async with redis.pipeline(transaction=False) as pipeline:
+            for row, value in zip(rows, held, strict=True):
+                if value is not None:
+                    pipeline.set(row.key, int(value) - past, px=60_000)
+            await pipeline.execute()
 
 
 # A step is a batch of decisions (which buckets each takes from) and the half seconds that pass after it: real time,
@@ -88,7 +93,7 @@ SHAPES = st.lists(
 
 
 @settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(shapes=SHAPES, steps=STEPS)
 async def test_the_script_decides_as_a_leaking_bucket(

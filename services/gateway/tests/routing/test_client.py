@@ -97,7 +97,7 @@ async def hop_to(
     async with (
         forwarder.opened(),
         serving(app) as url,
-        httpx.AsyncClient(base_url=url, timeout=5) as http,
+        httpx.AsyncClient(base_url=url, timeout=9) as http,
     ):
         yield Hop(forwarder, http, metrics)
 
@@ -118,10 +118,18 @@ def nowhere() -> str:
 
 
 async def test_requests_are_spread_over_the_endpoints(pair: tuple[Upstream, Upstream]) -> None:
+    async def last_of_twenty(request: web.Request) -> web.StreamResponse:
+        async with asyncio.timeout(5):
+            await together.wait()
+        return await FINE(request)
+
+    together = asyncio.Barrier(20)
+    for upstream in pair:
+        upstream.answer("/mcp", last_of_twenty)
     async with hop_to(*(u.url for u in pair)) as hop:
-        for _ in range(30):
-            assert (await hop.post()).json() == {"fine": True}
-    assert all(upstream.calls["/mcp"] > 3 for upstream in pair)
+        answers = await asyncio.gather(*(hop.post() for _ in range(20)))
+    assert all(answer.json() == {"fine": True} for answer in answers)
+    assert [upstream.calls["/mcp"] for upstream in pair] == [10, 10]
 
 
 async def test_a_shed_call_is_sent_once_to_another_endpoint(
