@@ -29,6 +29,7 @@ from pydantic import Field, SecretStr
 from fleet_common.errors import InvalidInput
 from fleet_common.mcp import Completing, Runtime, Service
 from fleet_common.mcp.app import create_open_app
+from fleet_common.mcp.declared import ASKS_FIRST_META
 from fleet_common.mcp.run import serve_app
 from fleet_common.settings import ServiceSettings
 from fleet_common.testing import principal
@@ -400,7 +401,7 @@ async def multi_input(ctx: Context = CurrentContext()) -> str | mt.InputRequired
     return ask or "both answered"
 
 
-@tool(task=TaskConfig(mode="required"))
+@tool(task=TaskConfig(mode="required"), meta={ASKS_FIRST_META: True})
 async def test_tool_with_task(ctx: Context = CurrentContext()) -> str | mt.InputRequiredResult:
     """Ask for a name, as a task."""
     answers, ask = need(ctx, user_name=question("What is your name?", "name"))

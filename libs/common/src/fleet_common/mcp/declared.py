@@ -12,6 +12,8 @@ from fleet_common.policy.catalogue import CatalogueTool, DataKind
 
 SCOPE_META = "fleet/scope"
 DATA_META = "fleet/data"
+ASKS_FIRST_META = "fleet/asksFirst"
+"""Set to true by a `task=` tool that asks its client something before it begins."""
 
 
 def touches(*kinds: DataKind) -> dict[str, list[str]]:
@@ -36,6 +38,11 @@ def scope_of(tool: Tool, service: str) -> str | None:
 def only_reads(tool: Tool) -> bool:
     """Return whether the tool says that it changes nothing."""
     return tool.annotations is not None and tool.annotations.read_only_hint is True
+
+
+def asks_first(tool: Tool) -> bool:
+    """Return whether the tool's first round is a question: it runs inline, and the answers make the task."""
+    return bool(tool.meta and tool.meta.get(ASKS_FIRST_META))
 
 
 def is_confirmed(tool: Tool, fn: Callable[..., Any]) -> bool:

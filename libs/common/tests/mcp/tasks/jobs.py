@@ -6,6 +6,7 @@ Its name comes from the environment, so that every test has a queue of its own.
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import sys
 from collections.abc import AsyncGenerator
@@ -111,14 +112,35 @@ async def job_ask(ctx: Context = CurrentContext()) -> str | mt.InputRequiredResu
     """Ask for a name in the middle."""
     answers = ctx.input_responses or {}
     if "name" in answers:
-        said = answers["name"]
-        assert isinstance(said, mt.ElicitResult)
-        assert said.content is not None
-        return f"Hello, {said.content['name']}"
+        return f"Hello, {_said(answers['name'])['name']}"
+    return mt.InputRequiredResult(input_requests={"name": _question("Who?")})
+
+
+def _question(text: str) -> mt.ElicitRequest:
     schema = {"type": "object", "properties": {"name": {"type": "string"}}, "required": ["name"]}
-    params = mt.ElicitRequestFormParams(message="Who?", requested_schema=schema)
-    ask = mt.ElicitRequest(method="elicitation/create", params=params)
-    return mt.InputRequiredResult(input_requests={"name": ask})
+    params = mt.ElicitRequestFormParams(message=text, requested_schema=schema)
+    return mt.ElicitRequest(method="elicitation/create", params=params)
+
+
+# Any: whatever the client's form holds.
+def _said(answer: Any) -> dict[str, Any]:
+    assert isinstance(answer, mt.ElicitResult)
+    assert answer.content is not None
+    return answer.content
+
+
+@tool(task=TaskConfig(mode="required"), meta={**SCOPE, "fleet/asksFirst": True})
+async def job_begin(ctx: Context = CurrentContext()) -> str | mt.InputRequiredResult:
+    """Ask for a name before there is a task, and for a size in the middle of it."""
+    known = json.loads(ctx.request_state or '{"rounds": 0}')
+    known |= {name: _said(said)["name"] for name, said in (ctx.input_responses or {}).items()}
+    known["rounds"] += 1
+    asked = {"who": "Who?"} if "who" not in known else {"size": "How big?"}
+    if asked.keys() <= known.keys():
+        task = running_task()
+        return json.dumps({**known, "task": task.id if task else None})
+    questions = {name: _question(text) for name, text in asked.items()}
+    return mt.InputRequiredResult(input_requests=questions, request_state=json.dumps(known))
 
 
 async def plan_delete(arguments: dict[str, str], _grant: Grant, _jobs: Jobs) -> Plan:
@@ -166,6 +188,7 @@ def service(name: str, jobs: Jobs | None = None) -> Service[ServiceSettings, Job
             job_fail,
             job_crash,
             job_ask,
+            job_begin,
             job_delete,
             job_only,
             job_inline,

@@ -154,6 +154,24 @@ async def test_a_tool_may_ask_its_client_in_the_middle(
         assert (await client.call_tool("job_ask", {})).data == "Hello, Ada"
 
 
+async def test_what_is_asked_before_there_is_a_task_is_known_to_the_task(
+    fleet: Any, connect: Callable[..., Any], redis: Redis
+) -> None:
+    tasks_at: dict[str, int] = {}
+
+    async def answer(message: str, *_: Any) -> ElicitResult[Any]:
+        tasks_at[message] = len([key async for key in redis.scan_iter(f"*{fleet.name}*:caller")])
+        name = "Ada" if message == "Who?" else "7"
+        return ElicitResult(action="accept", content={"name": name})
+
+    async with fleet.serving() as url:
+        client = await connect(url, await fleet.key(), elicitation_handler=answer)
+        known = json.loads((await client.call_tool("job_begin", {})).data)
+    assert known.pop("task").startswith(f"{fleet.name}.")
+    assert known == {"who": "Ada", "size": "7", "rounds": 3}
+    assert tasks_at == {"Who?": 0, "How big?": 1}
+
+
 async def test_a_key_that_was_revoked_meanwhile_runs_nothing(
     fleet: Any, connect: Callable[..., Any], redis: Redis
 ) -> None:

@@ -37,9 +37,10 @@ from fleet_common.auth import Principal
 from fleet_common.errors import Unauthenticated, Unavailable
 from fleet_common.logs import current_traceparent, request_facts
 from fleet_common.mcp.approval import approved_plan
+from fleet_common.mcp.declared import asks_first
 from fleet_common.mcp.identity import acting_as_token, caller
 from fleet_common.mcp.runtime import Runtime
-from fleet_common.mcp.tasks.submission import new_task_id, submit
+from fleet_common.mcp.tasks.submission import Brought, new_task_id, submit
 from fleet_common.mcp.tasks.worker import TaskWorker
 from fleet_common.redis import REDIS_AWAY
 from fleet_common.settings import ServiceSettings
@@ -97,7 +98,11 @@ class FleetTasks(TasksExtension):
                     missing_capability_error_data(),
                 )
             return await call_next()
-        return await self._submit(tool, params.arguments or {})
+        if asks_first(tool) and not context.input_responses:
+            return (
+                await call_next()
+            )  # its question; the call that brings the answers becomes the task
+        return await self._submit(tool, _brought(params.arguments or {}, context))
 
     @asynccontextmanager
     async def lifespan(self) -> AsyncGenerator[None]:
@@ -121,7 +126,7 @@ class FleetTasks(TasksExtension):
             and context.client_extension_settings(self.identifier) is not None
         )
 
-    async def _submit(self, tool: Tool, arguments: dict[str, Any]) -> ToolCallOutcome:
+    async def _submit(self, tool: Tool, brought: Brought) -> ToolCallOutcome:
         principal = self._require_caller()
         stored = TaskCaller(
             principal,
@@ -134,7 +139,7 @@ class FleetTasks(TasksExtension):
         try:
             with acting_as_token(principal):
                 created = await _patiently(
-                    lambda: submit(self._worker.docket, task_id, tool, arguments, stored)
+                    lambda: submit(self._worker.docket, task_id, tool, brought, stored)
                 )
         except REDIS_AWAY as exc:
             raise Unavailable(_AWAY) from exc
@@ -171,6 +176,12 @@ class FleetTasks(TasksExtension):
         if principal is None:
             raise Unauthenticated("a task needs a verified caller")
         return principal
+
+
+def _brought(arguments: dict[str, Any], context: Context) -> Brought:
+    if approved_plan() is not None:
+        return Brought(arguments)  # what came besides answered the question of the approval
+    return Brought(arguments, context.input_responses, context.request_state)
 
 
 async def _patiently(ask: Callable[[], Awaitable[T]]) -> T:

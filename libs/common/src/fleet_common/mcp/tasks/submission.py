@@ -7,19 +7,35 @@ are laid out as FastMCP's handlers of `tasks/get`, `tasks/update` and `tasks/can
 from __future__ import annotations
 
 import secrets
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+import mcp_types
 from docket import Docket
 from fastmcp.tools import Tool
 from fastmcp_tasks.components import coerce_task_arguments
 from fastmcp_tasks.context import get_task_scope
 from fastmcp_tasks.creation import TASK_MAPPING_TTL_BUFFER_SECONDS
-from fastmcp_tasks.input_store import save_current_leg, save_task_args
+from fastmcp_tasks.input_store import save_current_leg, save_task_args, store_input_responses
 from fastmcp_tasks.keys import build_task_key, task_redis_prefix
 from fastmcp_tasks.models import CreateTaskResult
 
 from fleet_common.tasks import TaskCaller
+
+
+@dataclass(frozen=True, slots=True)
+class Brought:
+    """What the call brings to its task.
+
+    Attributes:
+        answers: to what the tool asked before there was a task, by the names of the questions.
+        state: what the tool gave the client to carry meanwhile.
+    """
+
+    arguments: dict[str, Any]
+    answers: mcp_types.InputResponses | None = None
+    state: str | None = None
 
 
 def new_task_id(service: str) -> str:
@@ -28,14 +44,14 @@ def new_task_id(service: str) -> str:
 
 
 async def submit(
-    docket: Docket, task_id: str, tool: Tool, arguments: dict[str, Any], caller: TaskCaller
+    docket: Docket, task_id: str, tool: Tool, brought: Brought, caller: TaskCaller
 ) -> CreateTaskResult:
     """Queue a call of `tool` and return the handle its owner polls; doing it twice queues it once.
 
     Raises:
         ValidationError: the arguments are not the tool's; nothing was queued.
     """
-    coerce_task_arguments(tool, arguments)
+    coerce_task_arguments(tool, brought.arguments)
     owner = get_task_scope()
     key = build_task_key(owner, task_id, "tool", tool.key)
     created = datetime.now(UTC).isoformat()
@@ -51,7 +67,11 @@ async def submit(
             (caller_key(docket, owner, task_id), caller.to_json()),
         ):
             await redis.set(name, value, ex=ttl_s)
-    await save_task_args(docket, owner, task_id, arguments, ttl_s)
+        if brought.state:
+            await redis.set(f"{place}:request_state", brought.state, ex=ttl_s)
+    if brought.answers:
+        await store_input_responses(docket, owner, task_id, {**brought.answers}, ttl_s)
+    await save_task_args(docket, owner, task_id, brought.arguments, ttl_s)
     await save_current_leg(docket, owner, task_id, key, 1, ttl_s)
     # The arguments stay out of the queue's own message: docket would pickle them.
     await docket.add(tool.key, key=key)()
