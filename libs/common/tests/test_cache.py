@@ -11,7 +11,7 @@ from datetime import timedelta
 import pytest
 
 from fleet_cli.engines.freeport import free_port
-from fleet_common.cache import MAX_BYTES, PATIENCE, Cache
+from fleet_common.cache import MAX_BYTES, Cache
 from fleet_common.metrics import Metrics
 from fleet_common.redis import create_redis
 
@@ -144,7 +144,7 @@ async def test_a_failure_is_not_kept_and_holds_nobody_up(redis_url: str, key: st
     async with replica(redis_url) as one, replica(redis_url) as other:
         with pytest.raises(KeyError):
             await one.cache.through(key, name="tool", ttl=HOUR, make=fail, unpack=bytes.decode)
-        async with asyncio.timeout(1):
+        async with asyncio.timeout(4):
             assert await other.ask(key) == "made"
 
 
@@ -165,21 +165,21 @@ async def test_while_redis_is_away_everybody_makes_their_own_at_once(
     key: str, has_redis: bool
 ) -> None:
     url = f"redis://127.0.0.1:{free_port()}/0" if has_redis else None
-    async with replica(url) as one, asyncio.timeout(1):
+    async with replica(url) as one, asyncio.timeout(5):
         assert [await one.ask(key) for _ in range(3)] == ["made"] * 3
         assert one.made == 3
         assert one.count("away")
 
 
-async def test_a_redis_that_hangs_costs_a_tenth_of_a_second_once(key: str) -> None:
+async def test_the_patience_with_a_redis_that_hangs_is_spent_once(key: str) -> None:
     held: list[asyncio.StreamWriter] = []
     server = await asyncio.start_server(lambda _reader, writer: held.append(writer), "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     loop = asyncio.get_running_loop()
-    async with server, replica(f"redis://127.0.0.1:{port}/0", PATIENCE) as one:
+    async with server, replica(f"redis://127.0.0.1:{port}/0", timedelta(seconds=1)) as one:
         began = loop.time()
         for _ in range(5):
             assert await one.ask(key) == "made"
-        assert loop.time() - began < 0.4
+        assert loop.time() - began < 3
         for writer in held:
             writer.close()

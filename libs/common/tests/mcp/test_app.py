@@ -307,7 +307,7 @@ async def test_the_open_app_serves_its_one_caller(service: Service[Any, Any]) ->
         assert (await client.call_tool("note_get", {"note_id": "1"})).data == "first"
 
 
-async def test_a_revoked_key_is_out_within_a_second(
+async def test_a_revoked_key_is_out_without_a_restart(
     http: httpx.AsyncClient, keys_path: Path, viewer_key: str
 ) -> None:
     assert (await http.post("/mcp", **modern("tools/list"))).status_code == 200
@@ -316,7 +316,7 @@ async def test_a_revoked_key_is_out_within_a_second(
     async def is_out() -> bool:
         return (await http.post("/mcp", **modern("tools/list"))).status_code == 401
 
-    await wait_until(is_out, within_s=3)
+    await wait_until(is_out)
 
 
 async def test_doors_open_and_close_while_the_process_runs(

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -30,9 +29,7 @@ def test_seeding_twice_seeds_once(
     assert seed_command(settings, []) == 0
     assert "2000 contacts" in capsys.readouterr().out
     before = value(admin_url, "SELECT count(*) FROM store.change_log")
-    started = time.monotonic()
     assert seed_command(settings, []) == 0
-    assert time.monotonic() - started < 0.3
     assert capsys.readouterr().out == "tenant demo: already seeded\n"
     assert value(admin_url, "SELECT count(*) FROM store.change_log") == before
     history = "SELECT count(DISTINCT deal_id) FROM store.deal_stage_history"

@@ -62,7 +62,7 @@ def github_url() -> Iterator[str]:
 
 
 def _wait_until_up(http: httpx.Client, process: subprocess.Popen[bytes]) -> None:
-    ends_at = time.monotonic() + 9
+    ends_at = time.monotonic() + 25
     while time.monotonic() < ends_at and process.poll() is None:
         try:
             http.get("/user")

@@ -134,7 +134,7 @@ async def test_a_limit_is_an_error_with_its_wait_and_nothing_sleeps(
     assert caught.value.scope == scope
     assert caught.value.retry_after_s == wait_s
     assert caught.value.to_dict()["retryAfterMs"] == wait_s * 1000
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 6
 
 
 async def test_a_primary_limit_says_when_it_is_lifted(
