@@ -115,13 +115,13 @@ def run() -> Report:
                 notes[name] = f"did not run: {exc}"
         rates = _rates(talks)
         sizes = {name: _sizes(talk, _most(name)) for name, talk in talks.items()}
-        sizes["csv"] = _sizes(talks["ours"], {**_most("ours"), "format": "csv"})
+        sizes["json"] = _sizes(talks["ours"], {**_most("ours"), "format": "rows"})
     figures: dict[str, float | None] = {
         "calls_vs_postgres_mcp": _ratio(rates, "postgres_mcp"),
         "calls_vs_dbhub": _ratio(rates, "dbhub"),
         "bytes_vs_dbhub": _of_bytes(sizes, "ours", "dbhub", "deals"),
         "bytes_vs_postgres_mcp": _of_bytes(sizes, "ours", "postgres_mcp", "deals"),
-        "csv_bytes_vs_dbhub": _of_bytes(sizes, "csv", "dbhub", "deals"),
+        "json_bytes_vs_dbhub": _of_bytes(sizes, "json", "dbhub", "deals"),
     }
     return Report(figures, _table(rates, sizes), notes)
 
@@ -193,7 +193,7 @@ def _of_bytes(sizes: Sizes, ours: str, rival: str, table: str) -> float | None:
 def _table(rates: Mapping[str, float], sizes: Sizes) -> str:
     titles = {
         "ours": "**ours**, `db_query`",
-        "csv": "**ours**, `format=csv`",
+        "json": "**ours**, `format=rows`",
         "dbhub": "DBHub 1.4.0, `execute_sql`",
         "postgres_mcp": "postgres-mcp 0.3.0, restricted, `execute_sql`",
     }
@@ -214,4 +214,4 @@ def _cell(sizes: Sizes, name: str, table: str) -> str:
         return "–"
     size = f"{sizes[name][table] / 1000:,.0f}"
     part = _of_bytes(sizes, name, "dbhub", table)
-    return size if part is None or name not in ("ours", "csv") else f"{size} ({part:.2f})"
+    return size if part is None or name not in ("ours", "json") else f"{size} ({part:.2f})"

@@ -132,20 +132,25 @@ async def test_pages_follow_the_cursor(connect: Any) -> None:
 
 
 async def test_csv_has_a_header_and_the_envelope_no_rows(connect: Any) -> None:
+    asked = {"sql": "SELECT key, probability FROM stages ORDER BY position", "max_rows": 2}
     async with connect() as client:
-        result = await client.call_tool(
-            "db_query",
-            {
-                "sql": "SELECT key, probability FROM stages ORDER BY position",
-                "format": "csv",
-                "max_rows": 2,
-            },
-        )
-    assert (
-        result.content[0].text == "<untrusted>key,probability\nnew,10\nqualified,25\n</untrusted>"
+        result = await client.call_tool("db_query", {**asked, "format": "csv"})
+    shown = result.content[0].text
+    assert shown.startswith(
+        "<untrusted>key,probability\nnew,10\nqualified,25\n</untrusted>\ncut at 2 rows"
     )
     assert result.structured_content["truncated"]
     assert result.structured_content["columns"] == ["key", "probability"]
+
+
+async def test_who_asks_for_many_rows_and_no_form_gets_the_shorter_one(connect: Any) -> None:
+    asked = {"sql": "SELECT key FROM stages ORDER BY position LIMIT 1"}
+    async with connect() as client:
+        few = await client.call_tool("db_query", {**asked, "max_rows": 100})
+        many = await client.call_tool("db_query", {**asked, "max_rows": 101})
+        said = await client.call_tool("db_query", {**asked, "max_rows": 101, "format": "rows"})
+    assert rows(few) == rows(said)
+    assert many.content[0].text == f"<untrusted>key\n{rows(few)[0][0]}\n</untrusted>"
 
 
 @pytest.mark.parametrize(

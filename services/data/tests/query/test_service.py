@@ -210,6 +210,10 @@ async def test_whole_row_of_a_view_is_returned(queries: Queries, demo: Caller) -
     assert answer.rows[0][0]["probability"] == 100
 
 
-def test_csv_quotes_what_needs_it_and_writes_json_inside() -> None:
-    answer = Answer(["a", "b"], [["x,y", None], ['say "hi"', [1, {"k": "v"}]]])
-    assert as_csv(answer) == 'a,b\n"x,y",\n"say ""hi""","[1,{""k"":""v""}]"\n'
+def test_csv_quotes_what_needs_it_tells_no_text_from_none_and_writes_json_inside() -> None:
+    answer = Answer(
+        ["a", "b", "c"], [["x,y", None, ""], ['say "hi"', [1, {"k": "v"}], True], ["é\n", 1.5, " "]]
+    )
+    assert as_csv(answer) == (
+        'a,b,c\n"x,y",,""\n"say ""hi""","[1,{""k"":""v""}]",true\n"é\n",1.5, \n'
+    )

@@ -63,7 +63,7 @@ _FORM: dict[str, Any] = {
 # An argument and not `_meta`: a model fills arguments, and no client lets it write `_meta`.
 _CONFIRM_SCHEMA: dict[str, Any] = {
     "type": "string",
-    "description": "Token that this call was answered with.",
+    "description": "Token from the first answer.",
 }
 
 Call = MiddlewareContext[mcp_types.CallToolRequestParams]

@@ -1,18 +1,21 @@
 """Schemas as a list shows them: what a model needs to fill arguments in and read an answer, and no more.
 
 Every word of a tool is in every conversation. How long a text may be and which characters it may have is checked when
-a call comes, and said in the error, and null for an optional argument is taken as well; so lists say neither.
+a call comes, and said in the error, and null for an optional argument is taken as well; so lists say neither. Of an
+answer they name the facts; that `size_bytes` is a number is seen when it comes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from fastmcp.tools import FunctionTool, Tool
 
 _CHECKED = frozenset({
     *("title", "additionalProperties", "minLength", "maxLength", "pattern", "maxProperties", "exclusiveMaximum"),
+    *("patternProperties", "propertyNames"),
 })  # fmt: skip
 _ASSUMED = _CHECKED | {
     "required",
@@ -23,8 +26,10 @@ _ASSUMED = _CHECKED | {
     "minItems",
     "maxItems",
 }
-_SCALARS = ("string", "integer", "number", "boolean")
+_SCALARS = ("string", "integer", "number", "boolean", ["string", "null"])
 _NULL = {"type": "null"}
+_DEFS = "#/$defs/"
+_INT32 = 2**31 - 1
 
 Schema = dict[str, Any]
 
@@ -50,12 +55,12 @@ def short(tool: Tool) -> Tool:
 
 def compact_input(schema: Mapping[str, Any]) -> Schema:
     """Return the schema of a tool's arguments, shorter."""
-    return _rebuilt(schema, _input)
+    return _rebuilt(_inlined(schema), _input)
 
 
 def compact_output(schema: Mapping[str, Any]) -> Schema:
-    """Return the schema of an answer, shorter: which facts there are and of what type."""
-    return _rebuilt(schema, _output)
+    """Return the schema of an answer, shorter: which facts there are, and which of them are lists or objects."""
+    return _rebuilt(_inlined(schema), _output)
 
 
 def _input(node: Mapping[str, Any]) -> Schema:
@@ -64,9 +69,13 @@ def _input(node: Mapping[str, Any]) -> Schema:
         "default", True
     ):  # no, none and empty are what leaving an argument out means anyway
         kept = _without_null(kept) if kept.pop("default") is None else kept
+    if isinstance(kept.get("default"), dict):  # its parts have their own
+        del kept["default"]
     for least in ("minItems", "minimum"):
         if kept.get(least) in (0, 1):
             del kept[least]
+    if kept.get("maximum", 0) >= _INT32:
+        del kept["maximum"]
     if kept.get("format") == "uuid":  # an id is copied from an answer, not made up
         del kept["format"]
     return kept
@@ -75,13 +84,14 @@ def _input(node: Mapping[str, Any]) -> Schema:
 def _output(node: Mapping[str, Any]) -> Schema:
     kept = {key: value for key, value in node.items() if key not in _ASSUMED}
     if kept.get("type") in _SCALARS:
-        kept.pop("enum", None)
-    if kept.get("items", {}).get("type", "string") in _SCALARS:
-        kept.pop("items", None)
-    choices = kept.get("anyOf", ())
-    kinds = [choice.get("type") for choice in choices]
-    if len(kinds) == 2 and choices[1] == _NULL and choices[0] == {"type": kinds[0]}:
-        return {"type": kinds}
+        return {}
+    if not kept.get("items", True):
+        del kept["items"]
+    kinds = [choice for choice in kept.get("anyOf", ()) if choice != _NULL]
+    if kept.keys() == {"anyOf"} and not any(kinds):  # one value or none
+        return {}
+    if len(kinds) == 1 and kinds[0].keys() == {"type"}:
+        return {"type": [kinds[0]["type"], "null"]}
     return kept
 
 
@@ -109,3 +119,49 @@ def _rebuilt(node: Mapping[str, Any], shorten: Callable[[Mapping[str, Any]], Sch
         else:
             parts[key] = value
     return shorten(parts)
+
+
+def _inlined(schema: Mapping[str, Any]) -> Schema:
+    """Return the schema with definitions that are used once where they are used, and without those that are not."""
+    whole = dict(schema)
+    while once := _used_once(whole):
+        body = whole["$defs"][once]
+        rest = {name: each for name, each in whole["$defs"].items() if name != once}
+        whole = _replaced({**whole, "$defs": rest}, once, body)
+    if not whole.get("$defs", True):
+        del whole["$defs"]
+    return whole
+
+
+def _used_once(schema: Mapping[str, Any]) -> str | None:
+    """Return a definition that is used once or not at all, or None."""
+    uses = Counter(_references(schema))
+    defs = schema.get("$defs", {})
+    return next(
+        (name for name in defs if uses[name] <= 1 and name not in _references(defs[name])), None
+    )
+
+
+def _references(node: Any) -> Iterator[str]:
+    """Yield the name of a definition each time it is used."""
+    if isinstance(node, Mapping):
+        if isinstance(target := node.get("$ref"), str):
+            yield target.removeprefix(_DEFS)
+        node = node.values()
+    elif not isinstance(node, list):
+        return
+    for each in node:
+        yield from _references(each)
+
+
+# Any: whatever JSON holds.
+def _replaced(node: Any, name: str, body: Mapping[str, Any]) -> Any:
+    """Return the node with the definition `name` in the place of what refers to it."""
+    if isinstance(node, list):
+        return [_replaced(each, name, body) for each in node]
+    if not isinstance(node, Mapping):
+        return node
+    parts = {key: _replaced(each, name, body) for key, each in node.items() if key != "$ref"}
+    if node.get("$ref") == _DEFS + name:
+        return {**body, **parts}
+    return {**parts, "$ref": node["$ref"]} if "$ref" in node else parts

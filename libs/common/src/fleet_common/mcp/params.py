@@ -12,7 +12,7 @@ Cursor = Annotated[
 ]
 Fields = Annotated[
     list[str] | None,
-    Field(max_length=64, description="Fields to return; the usual ones by default."),
+    Field(max_length=64, description="Fields; the usual ones by default."),
 ]
 DryRun = Annotated[bool, Field(description="Only show what would change.")]
 IdempotencyKey = Annotated[
@@ -21,6 +21,6 @@ IdempotencyKey = Annotated[
         min_length=8,
         max_length=128,
         pattern=r"^[\x21-\x7e]+$",
-        description="Unique, 8 or more characters: a repeat changes nothing.",
+        description="8 or more characters; a repeat changes nothing.",
     ),
 ]

@@ -33,21 +33,16 @@ async def embed_texts(
         Field(
             min_length=1,
             max_length=128,
-            description="Up to 128 texts; the model reads the first 256 tokens of each.",
+            description="Texts; 256 tokens of each are read.",
         ),
     ],
     kind: Annotated[
         Kind,
-        Field(
-            description="query for a question, passage for what is searched; some models tell them apart."
-        ),
+        Field(description="query: a question; passage: what is searched."),
     ] = "passage",
     normalize: Annotated[
         bool,
-        Field(
-            description="True scales vectors to length 1; False returns the model's own output, "
-            "which for all-MiniLM-L6-v2 has length 1 too."
-        ),
+        Field(description="Scale vectors to length 1; all-MiniLM-L6-v2's have it anyway."),
     ] = True,
     embedder: Embedder = get_embedder,
 ) -> ToolResult:

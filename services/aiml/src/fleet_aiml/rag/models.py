@@ -24,7 +24,7 @@ CollectionName = Annotated[
     str,
     Field(
         pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$",
-        description="Collection: lower-case letters, digits, - and _; each tenant sees only its own documents in it.",
+        description="Lower-case letters, digits, - and _; each tenant has its own.",
     ),
 ]
 MetadataKey = Annotated[str, Field(pattern=rf"^{FIELD_NAME.pattern}$")]
@@ -43,18 +43,20 @@ class Document(_Strict):
         None,
         min_length=1,
         max_length=512,
-        description="Your own id; the uri or a hash of the text without one.",
+        description="Your id; else the uri or a hash of the text.",
     )
     uri: str | None = Field(
         None,
         min_length=1,
         max_length=2048,
-        description="Where the text is, such as docs/install.md; citations show it.",
+        description="Such as docs/install.md; citations show it.",
     )
     title: str | None = Field(None, max_length=512, description="Shown in citations.")
-    text: str = Field(min_length=1, description="The text itself: plain or Markdown.")
+    text: str = Field(min_length=1, description="Plain or Markdown.")
     metadata: dict[MetadataKey, Scalar | list[str]] = Field(
-        default_factory=dict, max_length=32, description="Facts that rag_search can filter by."
+        default_factory=dict,
+        max_length=32,
+        description="Facts to filter by: texts, numbers, booleans, lists of texts.",
     )
 
     @model_validator(mode="after")
@@ -84,16 +86,16 @@ class Chunking(_Strict):
 
     strategy: Literal["markdown", "sentence", "fixed"] = Field(
         "markdown",
-        description="markdown keeps to headings and blocks, sentence to sentences, fixed only counts tokens.",
+        description="markdown keeps headings and blocks, sentence sentences; fixed counts tokens.",
     )
     max_tokens: int = Field(
         256,
         ge=16,
         le=256,
-        description="Longest passage; the embedding model reads no more than 256.",
+        description="Longest passage.",
     )
     overlap: int = Field(
-        32, ge=0, le=128, description="Tokens at most repeated from the end of the passage before."
+        32, ge=0, le=128, description="Most tokens repeated from the passage before."
     )
 
     @model_validator(mode="after")

@@ -66,13 +66,11 @@ async def rag_ingest(
     collection: CollectionName = "default",
     chunking: Annotated[
         Chunking,
-        Field(description="How to cut documents into passages; the defaults suit Markdown."),
+        Field(description="How to cut documents; the defaults suit Markdown."),
     ] = Chunking(),  # noqa: B008 - frozen by never being changed, and FastMCP needs a default
     on_conflict: Annotated[
         OnConflict,
-        Field(
-            description="What to do with a document that is already there: replace it when it changed, or skip it."
-        ),
+        Field(description="Documents that are there: replace those that changed, or skip."),
     ] = "replace",
     principal: Principal = CurrentPrincipal(),
     rag: Rag = get_rag,
@@ -80,8 +78,7 @@ async def rag_ingest(
 ) -> Ingested:
     """Make documents findable by rag_search. Returns how many documents and passages were written.
 
-    Repeating the call is safe: unchanged documents are skipped, changed ones replace their old passages,
-    and a call that was cut off continues where it stopped.
+    Repeating is safe: unchanged documents are skipped, and a call that was cut off continues where it stopped.
     """
     return await rag.ingest(
         principal.tenant,
@@ -109,37 +106,32 @@ async def rag_search(
     ],
     *,
     collection: CollectionName = "default",
-    top_k: Annotated[int, Field(ge=1, le=50, description="Most passages to return, 1 to 50.")] = 8,
+    top_k: Annotated[int, Field(ge=1, le=50, description="Most passages.")] = 8,
     mode: Annotated[
         Mode,
-        Field(
-            description="hybrid fuses meaning and words and is best; dense is meaning alone, sparse words alone."
-        ),
+        Field(description="dense: by meaning; sparse: by words; hybrid: both, the best."),
     ] = "hybrid",
     filters: Annotated[
         Filters | None,
         Field(
             max_length=16,
-            description="Metadata that must match: {field: value}, {field: [any, of]} or {field: {gte, lte}}; "
-            "doc_id, uri and title are fields too.",
+            description="Metadata, doc_id, uri or title that must match: {field: value}, {field: [any, of]}, "
+            "{field: {gte, lte}}.",
         ),
     ] = None,
     min_score: Annotated[
         float | None,
         Field(
-            description="Leave out passages that score lower: cosine for dense, BM25 for sparse, "
-            "RRF (at most 0.033) for hybrid."
+            description="Lowest score: cosine (dense), BM25 (sparse), RRF, at most 0.033 (hybrid)."
         ),
     ] = None,
-    include_text: Annotated[
-        bool, Field(description="False returns citations without the passages' text.")
-    ] = True,
+    include_text: Annotated[bool, Field(description="False: citations alone.")] = True,
     grant: Grant = CurrentGrant(),
     rag: Rag = get_rag,
 ) -> ToolResult:
     """Find passages of indexed documents that answer a question. Use it before answering from memory.
 
-    Returns rows, best first, each with a citation (uri and lines), its score and its rank by meaning and by words.
+    Rows come best first, each with a citation (uri and lines), its score and its rank by meaning and by words.
     """
     found = await rag.search(
         grant.principal.tenant,

@@ -63,7 +63,7 @@ async def campaign_draft(  # noqa: PLR0917 - parameters of a tool are named
         str | None,
         Field(
             max_length=120,
-            description="Name to keep the letter under; without a body, to take it from.",
+            description="Name to keep the letter under, or, without a body, to take it from.",
         ),
     ] = None,
     send_at: Annotated[AwareDatetime | None, Field(description="Not before.")] = None,
@@ -138,9 +138,7 @@ async def plan_campaign_send(arguments: SendArguments, grant: Grant, deps: Deps)
 )
 async def campaign_send(  # noqa: PLR0917 - parameters of a tool are named
     campaign_id: CampaignId,
-    max_per_minute: Annotated[
-        int, Field(ge=1, le=6000, description="Most mails a minute; Gmail takes 150.")
-    ] = 60,
+    max_per_minute: Annotated[int, Field(ge=1, le=6000, description="Gmail takes 150.")] = 60,
     idempotency_key: IdempotencyKey = None,
     plan: Plan | None = CurrentPlan(),
     ctx: Context = CurrentContext(),

@@ -31,7 +31,7 @@ MaybeObject = Annotated[ObjectName | None, WithJsonSchema(_ALIKE)]
 _GRAMMAR = (
     '{"field":"amount","op":"gte","value":1000} with op '
     f"{'|'.join(get_args(Operator))}; times also as -30d, +2w; "
-    '{"has":"deal","where":{…}}: a related record; {"segment":id}; {"all":[…]}, {"any":[…]}, {"not":{…}} of such.'
+    '{"has":"deal","where":{…}}: a related record; {"segment":id}; {"all":[…]}, {"any":[…]}, {"not":{…}}.'
 )
 
 

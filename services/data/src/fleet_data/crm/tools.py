@@ -57,7 +57,7 @@ async def crm_search(  # noqa: PLR0917 - parameters of a tool are named
         str | None,
         Field(
             max_length=64,
-            description="Field, `-field` descending, or `relevance`; newest first by default.",
+            description="Field, `-field` or `relevance`; newest first by default.",
         ),
     ] = None,
     limit: Limit = 50,
@@ -185,12 +185,12 @@ async def crm_upsert(  # noqa: PLR0917 - parameters of a tool are named
         str,
         Field(
             max_length=64,
-            description="What finds a record: id, email (contact, lead), domain (company), name (segment).",
+            description="id, email (contact, lead), domain (company), name (segment).",
         ),
     ] = "id",
     if_version: Annotated[
         int | None,
-        Field(ge=1, description="Only at this version; a record may have its own `version`."),
+        Field(ge=1, description="Only at this version; records may have their own `version`."),
     ] = None,
     dry_run: DryRun = False,
     idempotency_key: IdempotencyKey = None,

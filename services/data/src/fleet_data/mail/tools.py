@@ -62,7 +62,7 @@ async def mail_send(  # noqa: PLR0917 - parameters of a tool are named
     subject: Annotated[str, Field(min_length=1, max_length=200, description="One line.")],
     text: Annotated[str, Field(min_length=1, max_length=50_000, description="Plain text.")],
     draft: Annotated[
-        bool, Field(description="True leaves a draft in Gmail; false sends, and asks a person.")
+        bool, Field(description="True: a draft in Gmail; false: send, a person is asked.")
     ] = True,
     idempotency_key: IdempotencyKey = None,
     plan: Plan | None = CurrentPlan(),

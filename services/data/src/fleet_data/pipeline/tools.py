@@ -54,9 +54,7 @@ async def crm_pipeline_report(  # noqa: PLR0917 - parameters of a tool are named
 @tool(title="Move a deal", meta=touches("private"), annotations=WRITES, tags={"crm"})
 async def crm_deal_move(  # noqa: PLR0917 - parameters of a tool are named
     deal_id: Annotated[UUID, Field(description="Id of the deal.")],
-    stage: Annotated[
-        str, Field(max_length=64, description="Key of the stage; crm_describe lists them.")
-    ],
+    stage: Annotated[str, Field(max_length=64, description="Key, as in crm_describe.")],
     reason: Annotated[
         str | None,
         Field(
@@ -84,7 +82,7 @@ async def lead_convert(  # noqa: PLR0917 - parameters of a tool are named
     lead_id: Annotated[UUID, Field(description="Id of the lead.")],
     create_deal: Annotated[bool, Field(description="Make a deal too.")] = True,
     deal_name: Annotated[
-        str | None, Field(max_length=300, description="Name of the deal; the company's by default.")
+        str | None, Field(max_length=300, description="The company's by default.")
     ] = None,
     amount: Annotated[float | None, Field(ge=0, lt=1e15, description="Value of the deal.")] = None,
     dry_run: DryRun = False,

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import csv
-import io
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Protocol
@@ -19,6 +18,7 @@ from fleet_data.query.plans import shortened
 ANSWER_BYTES = 256 * 1024
 _MEMORY_BYTES = 8 * 1024 * 1024  # what the rows of one query may take here before they are cut
 _SQL_CHARS = 20_000
+_QUOTED = re.compile(r'[",\r\n]')
 _RELATIONS = {"names": 500, "columns": 100, "full": 20}
 
 
@@ -93,12 +93,9 @@ class Queries:
 
 
 def as_csv(answer: Answer) -> str:
-    """Return the answer as CSV with a header line (RFC 4180, lines ended as on Unix)."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(answer.columns)
-    writer.writerows([_cell(value) for value in row] for row in answer.rows)
-    return text.getvalue()
+    """Return the answer as CSV with a header line, as PostgreSQL writes it: NULL is nothing, an empty text is `""`."""
+    rows = (answer.columns, *answer.rows)
+    return "".join(f"{','.join(map(_cell, row))}\n" for row in rows)
 
 
 def one_statement(sql: str) -> str:
@@ -128,5 +125,10 @@ def _cut(columns: Sequence[str], rows: Sequence[Sequence[Any]], max_rows: int) -
     return Answer(columns, kept)
 
 
-def _cell(value: Any) -> Any:
-    return to_json(value).decode() if isinstance(value, list | dict) else value
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    text = value if isinstance(value, str) else to_json(value).decode()
+    if text and not _QUOTED.search(text):
+        return text
+    return '"' + text.replace('"', '""') + '"'

@@ -23,6 +23,8 @@ _READS = ToolAnnotations(
     read_only_hint=True, destructive_hint=False, idempotent_hint=True, open_world_hint=False
 )
 
+_JSON_ROWS = 100  # of an answer that nobody asked a form for; who wants more rows wants them short
+
 PLAN_SCHEMA: dict[str, Any] = {
     "type": "object",
     "properties": {
@@ -59,8 +61,9 @@ async def db_query(  # noqa: PLR0917 - parameters of a tool are named
     params: Params = [],  # noqa: B006 - never changed; a default that shows in the schema
     max_rows: Annotated[int, Field(ge=1, le=1000, description="Most rows.")] = 100,
     format: Annotated[  # noqa: A002 - the name callers know
-        Literal["rows", "csv"], Field(description="rows: JSON; csv: a fifth shorter.")
-    ] = "rows",
+        Literal["rows", "csv"] | None,
+        Field(description="rows: JSON; csv: a fifth shorter, the default above 100 max_rows."),
+    ] = None,
     database: DatabaseParam = OWN,
     grant: Grant = CurrentGrant(),
     caller: Caller = Depends(get_caller),
@@ -72,8 +75,10 @@ async def db_query(  # noqa: PLR0917 - parameters of a tool are named
     Cut at max_rows and 256 kB: filter and aggregate in SQL.
     """
     queries = await databases.get(database, grant)
-    answer = await queries.run(caller, sql, params, max_rows=grant.rows(max_rows))
-    return _as_csv(answer) if format == "csv" else _as_rows(answer)
+    most = grant.rows(max_rows)
+    answer = await queries.run(caller, sql, params, max_rows=most)
+    is_csv = format == "csv" or (format is None and most > _JSON_ROWS)
+    return _as_csv(answer) if is_csv else _as_rows(answer)
 
 
 @tool(
@@ -149,4 +154,5 @@ def _as_csv(answer: Answer) -> ToolResult:
         "next_cursor": None,
         "note": answer.note,
     }
-    return ToolResult(content=fence(as_csv(answer)), structured_content=envelope)
+    note = f"\n{answer.note}" if answer.note else ""
+    return ToolResult(content=fence(as_csv(answer)) + note, structured_content=envelope)

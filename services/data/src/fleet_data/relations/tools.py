@@ -26,13 +26,13 @@ _COLUMNS = ("id", "other_id", "label", "other_label", "likeness", "shared")
 @tool(title="Link two records", meta=touches("private"), annotations=WRITES, tags={"crm"})
 async def crm_link(  # noqa: PLR0917 - parameters of a tool are named
     from_object: AlikeObject,
-    from_id: Annotated[UUID, Field(description="Id of the one.")],
+    from_id: Annotated[UUID, Field(description="Id of it.")],
     type: Annotated[  # noqa: A002 - the name callers know
-        str, Field(max_length=40, description="What it is to the other, such as decision_maker.")
+        str, Field(max_length=40, description="Such as decision_maker.")
     ],
     to_object: AlikeObject,
-    to_id: Annotated[UUID, Field(description="Id of the other.")],
-    remove: Annotated[bool, Field(description="Remove the link instead.")] = False,
+    to_id: Annotated[UUID, Field(description="Id of it.")],
+    remove: Annotated[bool, Field(description="Remove it.")] = False,
     dry_run: DryRun = False,
     idempotency_key: IdempotencyKey = None,
     caller: Caller = Depends(get_caller),
@@ -88,10 +88,8 @@ async def plan_crm_merge(arguments: MergeArguments, grant: Grant, deps: Deps) ->
 @tool(title="Merge duplicate records", meta=touches("private"), annotations=DESTROYS, tags={"crm"})
 async def crm_merge(  # noqa: PLR0917 - parameters of a tool are named
     object: Annotated[MergeableName, Field(description="Kind of record.")],  # noqa: A002 - the name callers know
-    winner: Annotated[UUID, Field(description="Id of the record that stays.")],
-    losers: Annotated[
-        list[UUID], Field(min_length=1, max_length=20, description="Ids of those that go.")
-    ],
+    winner: Annotated[UUID, Field(description="Id that stays.")],
+    losers: Annotated[list[UUID], Field(min_length=1, max_length=20, description="Ids that go.")],
     dry_run: DryRun = False,
     idempotency_key: IdempotencyKey = None,
     caller: Caller = Depends(get_caller),

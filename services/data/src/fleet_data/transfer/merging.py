@@ -14,7 +14,7 @@ from fleet_data.crm.repository.store import CrmTransaction
 from fleet_data.pool import Connection
 from fleet_data.transfer.models import Reject
 
-_BATCH_LINES = 50_000
+_BATCH_LINES = 100_000  # each batch reads the table once to join with it
 _STAGED = "staged"
 _ACTIONS = {"INSERT": "created", "UPDATE": "updated"}
 # One record is to blame for these; everything else ends the import.

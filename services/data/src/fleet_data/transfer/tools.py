@@ -123,16 +123,14 @@ async def import_data(  # noqa: PLR0917 - parameters of a tool are named
     object: AlikeObject,  # noqa: A002 - the name callers know
     format: Annotated[Format, Field(description="Format of the file.")] = "csv",  # noqa: A002 - as above
     content: Annotated[
-        str | None, Field(max_length=1_000_000, description="The file itself, csv or jsonl.")
+        str | None, Field(max_length=1_000_000, description="The file, csv or jsonl.")
     ] = None,
-    upload_id: Annotated[UUID | None, Field(description="File that was uploaded.")] = None,
+    upload_id: Annotated[UUID | None, Field(description="Uploaded file.")] = None,
     mapping: Annotated[
         dict[str, str] | None,
-        Field(max_length=200, description="Name in the file: field; the same by default."),
+        Field(max_length=200, description="{name in the file: field}."),
     ] = None,
-    match_on: Annotated[
-        str, Field(max_length=64, description="As in crm_upsert: id, email or domain.")
-    ] = "id",
+    match_on: Annotated[str, Field(max_length=64, description="As in crm_upsert.")] = "id",
     dry_run: DryRun = False,
     idempotency_key: IdempotencyKey = None,
     caller: Caller = Depends(get_caller),

@@ -15,8 +15,7 @@ KindName = Annotated[
     Field(
         max_length=253,
         pattern=r"^[A-Za-z][A-Za-z0-9.-]*$",
-        description="Kind, such as Pod, deployments or svc; a custom one as plural.group, "
-        "such as certificates.cert-manager.io.",
+        description="Pod, deployments or svc; custom ones as certificates.cert-manager.io.",
     ),
 ]
 Namespace = Annotated[
@@ -24,7 +23,7 @@ Namespace = Annotated[
     Field(
         max_length=63,
         pattern=r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$",
-        description="Namespace. Leave out to list all namespaces, or for a kind that has none.",
+        description="Namespace; all of them, or none, without it.",
     ),
 ]
 ObjectName = Annotated[
@@ -34,10 +33,10 @@ ObjectName = Annotated[
     ),
 ]
 Selector = Annotated[
-    str | None, Field(max_length=1000, description="Label selector, such as app=web,tier!=cache.")
+    str | None, Field(max_length=1000, description="Labels, such as app=web,tier!=cache.")
 ]
 FieldSelector = Annotated[
-    str | None, Field(max_length=1000, description="Field selector, such as status.phase=Pending.")
+    str | None, Field(max_length=1000, description="Such as status.phase=Pending.")
 ]
 
 

@@ -52,9 +52,9 @@ async def k8s_list(
     cluster: Cluster = Depends(get_cluster),
     grant: Grant = CurrentGrant(),
 ) -> ToolResult:
-    """List the objects of one kind in the Kubernetes cluster, in the columns that kubectl shows.
+    """List the Kubernetes objects of one kind, in the columns that kubectl shows.
 
-    Narrow with selectors rather than paging through everything; use k8s_get for one object in full.
+    Narrow with selectors; k8s_get has one object in full.
     """
     page = await cluster.list_kind(
         grant,

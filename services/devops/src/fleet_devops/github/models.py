@@ -12,7 +12,7 @@ Owner = Annotated[
     str,
     Field(
         pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,38}$",
-        description="User or organization that owns the repository.",
+        description="User or organization.",
     ),
 ]
 RepoName = Annotated[
@@ -21,7 +21,7 @@ RepoName = Annotated[
         # At least one character that is not a dot: "." and ".." would change the URL's path.
         pattern=r"^[A-Za-z0-9._-]*[A-Za-z0-9_-][A-Za-z0-9._-]*$",
         max_length=100,
-        description="Repository name, without the owner.",
+        description="Name, without the owner.",
     ),
 ]
 FilePath = Annotated[
@@ -30,7 +30,7 @@ FilePath = Annotated[
         min_length=1,
         max_length=1024,
         pattern=r"^[^/\x00-\x1f\x7f][^\x00-\x1f\x7f]*$",
-        description="Path from the repository's root, such as src/app.py.",
+        description="Path, such as src/app.py.",
     ),
 ]
 Ref = Annotated[
@@ -38,7 +38,7 @@ Ref = Annotated[
     Field(
         max_length=255,
         pattern=r"^[^\x00-\x20\x7f~^:?*\[\\]+$",
-        description="Branch, tag or commit; the default branch when left out.",
+        description="Branch, tag or commit, else the default branch.",
     ),
 ]
 IssueNumber = Annotated[int, Field(ge=1, le=2**31 - 1, description="Number of the issue.")]

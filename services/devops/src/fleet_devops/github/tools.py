@@ -90,17 +90,17 @@ async def gh_file_read(
     path: FilePath,
     *,
     ref: Ref = None,
-    start_line: Annotated[int, Field(ge=1, description="First line to return, from 1.")] = 1,
+    start_line: Annotated[int, Field(ge=1, description="First line, from 1.")] = 1,
     end_line: Annotated[
         int | None,
-        Field(ge=1, description="Last line to return; the end of the file when left out."),
+        Field(ge=1, description="Last line, else that of the file."),
     ] = None,
     github: GitHub = Depends(get_github),
     grant: Grant = CurrentGrant(),
 ) -> ToolResult:
     """Read a text file of a GitHub repository, whole or a range of lines.
 
-    Returns the lines as text. Long files come in parts: read on from `next_start_line`.
+    Long files come in parts: read on from `next_start_line`.
     """
     file = await github.read_file(grant, owner, repo, path, ref)
     clean = visible(file.text)
@@ -135,18 +135,16 @@ async def gh_issue_list(
     state: Annotated[IssueState, Field(description="Which issues.")] = "open",
     labels: Annotated[
         list[Annotated[str, Field(min_length=1, max_length=100, pattern="^[^,]+$")]] | None,
-        Field(max_length=20, description="Only issues that carry all of these labels."),
+        Field(max_length=20, description="All that they carry."),
     ] = None,
     assignee: Annotated[
         str | None,
         Field(
             pattern=r"^(\*|[A-Za-z0-9_-]{1,60}(\[bot\])?)$",
-            description="Login of an assignee; none for unassigned, * for assigned to anybody.",
+            description="Login; none: nobody, *: anybody.",
         ),
     ] = None,
-    since: Annotated[
-        datetime | None, Field(description="Only issues updated at or after this time (ISO 8601).")
-    ] = None,
+    since: Annotated[datetime | None, Field(description="Updated since (ISO 8601).")] = None,
     limit: Limit = 50,
     cursor: Cursor = None,
     fields: Fields = None,
@@ -155,7 +153,7 @@ async def gh_issue_list(
 ) -> ToolResult:
     """List the issues of a GitHub repository, most recently updated first, without pull requests.
 
-    Returns one row per issue. Pages hold at most 100; read on with `next_cursor`, and use gh_issue_get for the text.
+    Pages hold at most 100. gh_issue_get has the text.
     """
     columns = columns_of(fields)
     wanted = IssueFilter(state, tuple(labels or ()), assignee, since)
@@ -181,9 +179,7 @@ async def gh_issue_get(
     repo: RepoName,
     number: IssueNumber,
     *,
-    include: Annotated[
-        list[Literal["comments"]] | None, Field(description="What to add to the issue itself.")
-    ] = None,
+    include: Annotated[list[Literal["comments"]] | None, Field(description="What to add.")] = None,
     limit: Limit = 50,
     cursor: Cursor = None,
     github: GitHub = Depends(get_github),
@@ -191,7 +187,7 @@ async def gh_issue_get(
 ) -> ToolResult:
     """Read one issue of a GitHub repository, with its comments when asked for.
 
-    Returns title and body as text, comments oldest first. `limit` and `cursor` page through the comments.
+    Comments come oldest first; `limit` and `cursor` page through them.
     """
     wanted = grant.rows(limit) if include and "comments" in include else 0
     if cursor is not None and not wanted:

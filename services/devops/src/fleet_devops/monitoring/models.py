@@ -15,7 +15,7 @@ MomentText = Annotated[
     Field(
         max_length=40,
         pattern=r"^(now|-\d{1,6}[smhdw]|\d{4}-\d\d-\d\d([T ].+)?)$",
-        description="ISO 8601 time (UTC when it names no zone), now, or back from now such as -15m or -7d.",
+        description="ISO 8601 (UTC without a zone), now, or back from now: -15m, -7d.",
     ),
 ]
 Reduction = Literal["last", "avg", "max", "p95"]

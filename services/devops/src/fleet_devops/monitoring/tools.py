@@ -43,21 +43,19 @@ async def mon_query(
     start: Annotated[MomentText, Field(description="As `at`.")] = None,
     end: Annotated[MomentText, Field(description="As `at`.")] = None,
     max_points: Annotated[
-        int, Field(ge=1, le=500, description="Most points per series; the step follows from it.")
+        int, Field(ge=1, le=500, description="Most points per series; it sets the step.")
     ] = 60,
-    max_series: Annotated[
-        int, Field(ge=1, le=200, description="Most series, highest last value first.")
-    ] = 20,
+    max_series: Annotated[int, Field(ge=1, le=200, description="Most series, highest first.")] = 20,
     reduce: Annotated[
         list[Reduction] | None,
-        Field(max_length=4, description="Over a range: these numbers per series, not the points."),
+        Field(max_length=4, description="Numbers per series, not points."),
     ] = None,
     monitoring: Monitoring = Depends(get_monitoring),
     grant: Grant = CurrentGrant(),
 ) -> ToolResult:
     """Ask Prometheus: now, `at` one moment, or over a range from `start` to `end` (now when left out).
 
-    A range returns points as values only, from `start` every `step_s`, null for gaps; `reduce` is far shorter.
+    A range returns values alone, from `start` every `step_s`, null for gaps; `reduce` is far shorter.
     """
     question = Question(
         promql, at, start, end, max_points, grant.rows(max_series), tuple(reduce or ())

@@ -86,10 +86,10 @@ async def connector_sync(  # noqa: PLR0917 - parameters of a tool are named
     direction: Annotated[Direction, Field(description="Both ways, or one of them.")] = "both",
     since: Annotated[
         AwareDatetime | None,
-        Field(description="Look again at all since then; else since the last sync."),
+        Field(description="Look at all since then, not since the last sync."),
     ] = None,
     apply_deletes: Annotated[
-        bool, Field(description="Delete what the other side deleted, not only report it.")
+        bool, Field(description="Delete what the other side deleted, too.")
     ] = False,
     dry_run: DryRun = False,
     idempotency_key: IdempotencyKey = None,
