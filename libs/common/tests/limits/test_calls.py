@@ -53,7 +53,7 @@ def role(**limits: Any) -> dict[str, Any]:
 
 async def test_without_limits_in_the_policy_nobody_is_counted() -> None:
     desk = Desk(roles={"viewer": {"scopes": ["data:read"]}})
-    assert not desk.limits.concern(principal("viewer"))
+    assert desk.limits.allowance(principal("viewer")).is_unlimited
     assert await desk.limits.spend(principal("viewer"), "tools/call", "crm_search") is None
 
 

@@ -59,9 +59,10 @@ class KeyRecord:
     def matches(self, digest: str, now: datetime) -> bool:
         """Return whether a key with this SHA-256 is this one, in its form before the last rotation too."""
         is_current = hmac.compare_digest(self.sha256, digest)
+        if self.old_until is None:
+            return is_current
         is_old = hmac.compare_digest(self.old_sha256 or "", digest)
-        overlaps = self.old_until is not None and now < datetime.fromisoformat(self.old_until)
-        return is_current or (is_old and overlaps)
+        return is_current or (is_old and now < datetime.fromisoformat(self.old_until))
 
     def is_active(self, now: datetime) -> bool:
         """Return whether the key opens anything at `now`."""

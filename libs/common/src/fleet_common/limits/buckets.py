@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import ceil
 
 _MINUTE_US = 60_000_000
@@ -19,12 +19,18 @@ class Bucket:
         policy: what callers and metrics call it: `calls`, `lists`, `tool`, `tenant` or `day`.
         capacity: calls that may come at once, or calls of one UTC day.
         interval_us: time after which one more call is free, in microseconds; 0 makes it a daily quota.
+        told: what answers say about it, as draft-ietf-httpapi-ratelimit-headers-10 writes it.
     """
 
     key: str
     policy: str
     capacity: int
     interval_us: int
+    told: bytes = field(init=False, compare=False)
+
+    def __post_init__(self) -> None:
+        told = f'"{self.policy}";q={self.capacity};w={self.window_s}'
+        object.__setattr__(self, "told", told.encode())
 
     @classmethod
     def rate(cls, key: str, policy: str, *, per_minute: int, burst: int) -> Bucket:

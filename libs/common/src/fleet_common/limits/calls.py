@@ -62,7 +62,7 @@ class CallLimits:
             "mcp_limited_total", "Calls turned away by a rate limit or a quota.", "policy"
         )
         self._built_for: Policy | None = None
-        self._allowances: dict[Principal, _Allowance] = {}
+        self._allowances: dict[Principal, Allowance] = {}
 
     @classmethod
     def create(
@@ -84,21 +84,25 @@ class CallLimits:
         """Decide together with the other replicas while the block runs."""
         return self._limiter.running()
 
-    def concern(self, principal: Principal) -> bool:
-        """Return whether calls of `principal` are counted here at all.
+    def allowance(self, principal: Principal) -> Allowance:
+        """Return what `principal` may use.
 
         What comes under an internal token has been counted by the gateway, which alone makes them; the gateway
         itself counts what services call back through it.
         """
-        return not self._allowance(principal).is_unlimited
+        if principal.kind == "internal" and not self._counts_internal:
+            return _UNCOUNTED
+        policy = self._policy.current
+        if policy is not self._built_for or len(self._allowances) >= _CALLERS_KEPT:
+            self._built_for, self._allowances = policy, {}
+        known = self._allowances.get(principal)
+        if known is None:
+            known = self._allowances[principal] = Allowance.of(policy, principal)
+        return known
 
     async def spend(self, principal: Principal, method: str, name: str) -> Verdict | None:
-        """Take one call of `method` (and `name`, if it calls a tool); return what decided, None for no limit.
-
-        Raises:
-            RateLimited: a limit or quota is used up; nothing was taken from the others.
-        """
-        return await self._take(self._allowance(principal).plan(method, name))
+        """Take one call of `method` (and `name`, if it calls a tool), as `take` does."""
+        return await self.take(self.allowance(principal).plan(method, name))
 
     async def spend_inside(self, principal: Principal, outer: str, inner: str) -> None:
         """Take the call of a tool that came inside the call of another, which was counted already.
@@ -106,12 +110,17 @@ class CallLimits:
         Raises:
             RateLimited: the inner tool's own limit is used up.
         """
-        allowance = self._allowance(principal)
+        allowance = self.allowance(principal)
         counted = allowance.plan("tools/call", outer)
         plan = allowance.plan("tools/call", inner)
-        await self._take([bucket for bucket in plan if bucket not in counted])
+        await self.take([bucket for bucket in plan if bucket not in counted])
 
-    async def _take(self, plan: Plan) -> Verdict | None:
+    async def take(self, plan: Plan) -> Verdict | None:
+        """Take one call out of the buckets of `plan`; return what decided, None when it has none.
+
+        Raises:
+            RateLimited: a limit or quota is used up; nothing was taken from the others.
+        """
         if not plan:
             return None
         verdict = await self._limiter.decide(plan)
@@ -121,28 +130,24 @@ class CallLimits:
         self._limited.labels(policy=policy).inc()
         raise RateLimited(_USED_UP[policy], retry_after_s=ceil(verdict.wait_s * 1000) / 1000)
 
-    def _allowance(self, principal: Principal) -> _Allowance:
-        if principal.kind == "internal" and not self._counts_internal:
-            return _UNCOUNTED
-        policy = self._policy.current
-        if policy is not self._built_for or len(self._allowances) >= _CALLERS_KEPT:
-            self._built_for, self._allowances = policy, {}
-        known = self._allowances.get(principal)
-        if known is None:
-            known = self._allowances[principal] = _Allowance.of(policy, principal)
-        return known
-
 
 @dataclass(frozen=True, slots=True)
-class _Allowance:
-    """The buckets of one caller, its tenant's among them."""
+class Allowance:
+    """The buckets of one caller, its tenant's among them.
+
+    Attributes:
+        calls: for what runs something.
+        lists: for everything else.
+        tools: for calls of the tools that a glob names.
+    """
 
     calls: Plan
     lists: Plan
     tools: Sequence[tuple[str, Bucket]]
 
     @classmethod
-    def of(cls, policy: Policy, principal: Principal) -> _Allowance:
+    def of(cls, policy: Policy, principal: Principal) -> Allowance:
+        """Return what `policy` allows `principal`."""
         roles = tuple(roles_of(policy, principal).values())
         tenant = policy.tenants.get(principal.tenant)
         own = _Holder("", f"{quote(principal.tenant, '')}:{quote(principal.subject, '')}", roles)
@@ -155,9 +160,11 @@ class _Allowance:
 
     @property
     def is_unlimited(self) -> bool:
+        """Whether nothing of this caller is counted."""
         return not (self.calls or self.lists or self.tools)
 
     def plan(self, method: str, name: str) -> Plan:
+        """Return the buckets that one call of `method` (and `name`, if it calls a tool) is taken out of."""
         if method not in CALLS:
             return self.lists
         if method != "tools/call" or not self.tools:
@@ -165,7 +172,7 @@ class _Allowance:
         return (*self.calls, *(b for glob, b in self.tools if fnmatchcase(name, glob)))
 
 
-_UNCOUNTED = _Allowance((), (), ())
+_UNCOUNTED = Allowance((), (), ())
 
 
 @dataclass(frozen=True, slots=True)

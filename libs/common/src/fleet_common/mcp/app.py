@@ -6,7 +6,7 @@ metrics or a door: authentication, switches and limits, the admission gate, and 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -284,13 +284,12 @@ class _ShortCut:
         self._app = app
         self._routes = {route.path: route for route in routes}
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Pass the request on, to its door if that is known."""
         if scope["type"] == "http" and (route := self._routes.get(scope["path"])) is not None:
             scope["route"] = route
-            await route.app(scope, receive, send)
-        else:
-            await self._app(scope, receive, send)
+            return route.app(scope, receive, send)
+        return self._app(scope, receive, send)
 
 
 class AtPath:
@@ -300,10 +299,10 @@ class AtPath:
         self._app = app
         self._path = path
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Pass the request on with the path the app knows."""
         moved = {**scope, "path": self._path, "raw_path": self._path.encode()}
-        await self._app(moved, receive, send)
+        return self._app(moved, receive, send)
 
 
 def _guarded(

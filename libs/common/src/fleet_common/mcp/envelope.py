@@ -15,7 +15,7 @@ from pydantic_core import from_json
 from starlette.types import Receive, Scope
 
 from fleet_common.mcp.body import read_body, replay
-from fleet_common.mcp.headers import first_values, header
+from fleet_common.mcp.headers import first_values
 
 _VERSION, _METHOD, _NAME = (
     header.encode() for header in (MCP_PROTOCOL_VERSION_HEADER, MCP_METHOD_HEADER, MCP_NAME_HEADER)
@@ -46,12 +46,12 @@ async def read_envelope(scope: Scope, receive: Receive) -> tuple[Envelope, Recei
         ClientGone: it broke off.
     """
     # As the transport tells the eras apart, or a request could be one thing here and another there.
-    if (
-        _VERSION in first_values(scope)
-        and header(scope, _VERSION) not in HANDSHAKE_PROTOCOL_VERSIONS
-    ):
-        name = decode_header_value(header(scope, _NAME)) or ""
-        return Envelope(header(scope, _METHOD), name), receive
+    named = first_values(scope)
+    version = named.get(_VERSION)
+    if version is not None and version.decode("latin-1") not in HANDSHAKE_PROTOCOL_VERSIONS:
+        name = named.get(_NAME, b"").decode("latin-1")
+        method = named.get(_METHOD, b"").decode("latin-1")
+        return Envelope(method, decode_header_value(name) or ""), receive
     body = await read_body(receive)
     return _of_body(body), replay(body, receive)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import nullcontext
 from math import ceil
 
@@ -15,13 +15,14 @@ from fleet_common.audit import AuditLog
 from fleet_common.deadline import TIMEOUT_HEADER, deadline
 from fleet_common.errors import FleetError, Overloaded
 from fleet_common.logs import with_trace_id
-from fleet_common.mcp.headers import first_values, header
+from fleet_common.mcp.headers import first_values
 from fleet_common.mcp.identity import FleetToken
 from fleet_common.mcp.recording import shed
 
 PRIORITY_HEADER = "Fleet-Priority"
 """HTTP header by which a caller says `batch`: nobody waits for the answer, so interactive calls go first."""
 
+_NO_DEADLINE = nullcontext()
 _PRIORITY, _TIMEOUT = PRIORITY_HEADER.lower().encode(), TIMEOUT_HEADER.lower().encode()
 
 
@@ -31,13 +32,13 @@ class ApiKeyHeader:
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Add the header when it is missing and pass the request on."""
         if scope["type"] == "http":
             named = first_values(scope)
             if (key := named.get(b"x-api-key")) and not named.get(b"authorization"):
                 scope["headers"] = [*scope["headers"], (b"authorization", b"Bearer " + key)]
-        await self._app(scope, receive, send)
+        return self._app(scope, receive, send)
 
 
 class AdmissionGate:
@@ -66,7 +67,7 @@ class AdmissionGate:
         named_s = _timeout_s(scope)
         try:
             # A time that the caller names counts from here, the wait for a slot included.
-            with deadline(named_s) if named_s else nullcontext():
+            with deadline(named_s) if named_s else _NO_DEADLINE:
                 async with self._admission.slot(named_s or self._default_timeout_s, _caller(scope)):
                     await self._app(scope, receive, send)
         except Overloaded as refusal:
@@ -76,14 +77,16 @@ class AdmissionGate:
 
 def _timeout_s(scope: Scope) -> float | None:
     """Return the seconds that the caller gives this call; nonsense is as good as absent."""
-    raw = header(scope, _TIMEOUT)
-    seconds = int(raw) / 1000 if raw.isdecimal() and len(raw) < 10 else 0.0
-    return min(seconds, 3600.0) or None
+    raw = first_values(scope).get(_TIMEOUT)
+    if raw is None or not raw.isdigit() or len(raw) >= 10:
+        return None
+    return min(int(raw) / 1000, 3600.0) or None
 
 
 def _caller(scope: Scope) -> Caller:
     token = getattr(scope.get("user"), "access_token", None)
-    is_batch = header(scope, _PRIORITY).lower() == "batch"
+    priority = first_values(scope).get(_PRIORITY)
+    is_batch = priority is not None and priority.lower() == b"batch"
     return Caller(token.principal.tenant if isinstance(token, FleetToken) else "", is_batch)
 
 

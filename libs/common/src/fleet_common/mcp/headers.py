@@ -16,18 +16,22 @@ def header(scope: Scope, name: bytes) -> str:
         scope: of an HTTP request.
         name: in lower case, as ASGI has all names.
     """
-    return str(first_values(scope).get(name, b""), "latin-1")
+    return first_values(scope).get(name, b"").decode("latin-1")
 
 
 def first_values(scope: Scope) -> Mapping[bytes, bytes]:
     """Return the first value of each header by its name in lower case."""
     headers = scope["headers"]
-    found = scope.get(_FOUND)
+    try:
+        known, values = scope[_FOUND]
+    except KeyError:
+        known = None
     # A layer may have given the request other headers: what belongs to those before says nothing about it.
-    if found is None or found[0] is not headers:
-        found = scope[_FOUND] = headers, dict(reversed(headers))
-    values: dict[bytes, bytes] = found[1]
-    return values
+    if known is not headers:
+        values = dict(reversed(headers))
+        scope[_FOUND] = headers, values
+    found: dict[bytes, bytes] = values
+    return found
 
 
 def is_repeated(scope: Scope, prefix: bytes) -> bool:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
-import secrets
 from collections import deque
+from collections.abc import Awaitable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TypeAlias
 
@@ -14,14 +15,14 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from fleet_common.logs import request_context
 from fleet_common.mcp.body import ClientGone
-from fleet_common.mcp.headers import header
+from fleet_common.mcp.headers import first_values, header
 from fleet_common.tracing import ServerSpan, TraceContext, Tracing
 
 log = structlog.get_logger()
 
 Recorded: TypeAlias = AbstractContextManager[tuple[TraceContext | None, ServerSpan | None]]
 
-_SAFE_ID = re.compile(r"[A-Za-z0-9._-]{8,64}")
+_SAFE_ID = re.compile(rb"[A-Za-z0-9._-]{8,64}")
 _METHODS = {
     *("initialize", "ping", "server/discover", "completion/complete", "subscriptions/listen"),
     *("tools/list", "tools/call", "prompts/list", "prompts/get"),
@@ -44,8 +45,9 @@ class RequestIds:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        request_id = _offered_id(scope) or secrets.token_hex(8)
-        caller = TraceContext.of(header(scope, b"traceparent"), header(scope, b"tracestate"))
+        named = first_values(scope)
+        request_id = _offered_id(named) or os.urandom(8).hex()
+        caller = _trace_in(named)
         if caller is None and scope["method"] == "POST" and scope["path"].endswith("/mcp"):
             caller, receive = await _peeked(receive)
         with self._recorded(scope, caller) as (trace, span):
@@ -56,12 +58,12 @@ class RequestIds:
             if trace is not None:
                 told.append((b"x-trace-id", trace.traceparent[3:35].encode()))
 
-            async def send_with_id(message: Message) -> None:
+            def send_with_id(message: Message) -> Awaitable[None]:
                 if message["type"] == "http.response.start":
                     message["headers"] = [*message.get("headers", ()), *told]
                     if span is not None:
                         span.answered(message["status"], _route(scope))
-                await send(message)
+                return send(message)
 
             traceparent = trace.traceparent if trace else None
             with request_context(request_id=request_id, traceparent=traceparent):
@@ -98,10 +100,17 @@ class StdioRequests(Middleware):
             return await call_next(context)
 
 
-def _offered_id(scope: Scope) -> str:
+def _offered_id(named: Mapping[bytes, bytes]) -> str:
     """Return the request id that the client chose, empty when there is none or it is not safe to repeat."""
-    offered = header(scope, b"x-request-id")
-    return offered if _SAFE_ID.fullmatch(offered) else ""
+    offered = named.get(b"x-request-id")
+    return offered.decode() if offered and _SAFE_ID.fullmatch(offered) else ""
+
+
+def _trace_in(named: Mapping[bytes, bytes]) -> TraceContext | None:
+    if (parent := named.get(b"traceparent")) is None:
+        return None
+    state = named.get(b"tracestate", b"")
+    return TraceContext.of(parent.decode("latin-1"), state.decode("latin-1"))
 
 
 async def _peeked(receive: Receive) -> tuple[TraceContext | None, Receive]:

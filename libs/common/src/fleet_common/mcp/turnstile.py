@@ -7,7 +7,7 @@ middleware instead, never by both.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -48,12 +48,13 @@ class Turnstile:
         principal, envelope, verdict = token.principal, None, None
         try:
             self._switches.check(principal)
-            if self._limits.concern(principal) and (self._asks or scope["method"] == "POST"):
+            allowance = self._limits.allowance(principal)
+            if not allowance.is_unlimited and (self._asks or scope["method"] == "POST"):
                 if self._asks:
                     envelope = self._asks(scope)
                 else:
                     envelope, receive = await read_envelope(scope, receive)
-                verdict = await self._limits.spend(principal, envelope.method, envelope.name)
+                verdict = await self._limits.take(allowance.plan(envelope.method, envelope.name))
         except (Disabled, RateLimited, PayloadTooLarge) as refusal:
             shed(self._audit, scope, refusal, envelope)
             await error_response(refusal)(scope, receive, send)
@@ -64,13 +65,12 @@ class Turnstile:
 def _telling(verdict: Verdict, send: Send) -> Send:
     """Return a `send` that adds what is left, as draft-ietf-httpapi-ratelimit-headers-10 writes it."""
     bucket = verdict.bucket
-    policy = f'"{bucket.policy}";q={bucket.capacity};w={bucket.window_s}'
     left = f'"{bucket.policy}";r={verdict.remaining}'
-    added = [(b"ratelimit-policy", policy.encode()), (b"ratelimit", left.encode())]
 
-    async def send_with_headers(message: Message) -> None:
+    def send_with_headers(message: Message) -> Awaitable[None]:
         if message["type"] == "http.response.start":
+            added = ((b"ratelimit-policy", bucket.told), (b"ratelimit", left.encode()))
             message = {**message, "headers": [*message.get("headers", ()), *added]}
-        await send(message)
+        return send(message)
 
     return send_with_headers

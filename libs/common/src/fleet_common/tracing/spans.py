@@ -150,10 +150,11 @@ class ClientSpan:
     @property
     def headers(self) -> dict[str, str]:
         """Return what another service of the fleet is told; outside APIs get `traceparent` alone."""
-        told = {"traceparent": self.traceparent}
-        if self._span is not None:
-            told["tracestate"] = self._span.get_span_context().trace_state.to_header()
-        return {name: value for name, value in told.items() if value}
+        traceparent = self.traceparent
+        if traceparent is None:
+            return {}
+        state = self._span.get_span_context().trace_state.to_header() if self._span else ""
+        return {"traceparent": traceparent, **({"tracestate": state} if state else {})}
 
     def answered(self, status: int) -> None:
         """Note the HTTP status; from 400 on the request failed (semantic conventions, "HTTP client spans")."""

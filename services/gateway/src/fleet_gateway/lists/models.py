@@ -96,8 +96,11 @@ class Merged:
     looked_at: float
     changes: int = 0
     rows: tuple[Row, ...] = field(init=False)
+    _shortest_s: float = field(init=False)
 
     def __post_init__(self) -> None:
+        shortest = min((page.ttl_s for page in self.pages.values()), default=0.0)
+        object.__setattr__(self, "_shortest_s", shortest)
         rows: dict[str, Row] = {}
         for row in (row for page in self.pages.values() for row in page.rows):
             rows.setdefault(row.key, row)
@@ -107,5 +110,4 @@ class Merged:
         """Return for how long a client may take it for fresh: the shortest word of any source, less its age."""
         if not self.is_complete:
             return 0
-        shortest = min((page.ttl_s for page in self.pages.values()), default=0.0)
-        return max(0, int((shortest - (now - self.looked_at)) * 1000))
+        return max(0, int((self._shortest_s - (now - self.looked_at)) * 1000))

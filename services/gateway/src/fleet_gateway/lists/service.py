@@ -108,7 +108,8 @@ def _form_of(message: Any, scope: Scope) -> Form | None:
     meta = params.get("_meta") if isinstance(params, dict) else None
     if isinstance(params, dict) and isinstance(meta, dict):
         params = {**params, "_meta": {k: v for k, v in meta.items() if k not in _VOLATILE_META}}
-    headers = tuple(pair for pair in scope["headers"] if pair[0] in _FORM_HEADERS)
+    # A list inside the tuple: a generator is entered once for each header.
+    headers = tuple([pair for pair in scope["headers"] if pair[0] in _FORM_HEADERS])
     said = to_json([message.get("jsonrpc"), message["method"], params])
     return headers, said, "params" in message
 

@@ -36,10 +36,10 @@ class Offer:
 
     def has(self, envelope: Envelope) -> bool:
         """Return whether this is what `envelope` names."""
+        if envelope.method == "tools/call":
+            return envelope.name in self.tools
         scheme = envelope.name.partition("://")[0]
         match envelope.method:
-            case "tools/call":
-                return envelope.name in self.tools
             case "prompts/get":
                 return envelope.name in self.prompts
             case "resources/read":
@@ -75,9 +75,10 @@ class Catalogue:
 
     def owner(self, envelope: Envelope) -> str | None:
         """Return the service that owns what `envelope` names, or None."""
-        return next(
-            (name for name, state in self.services.items() if state.offer.has(envelope)), None
-        )
+        for name, state in self.services.items():
+            if state.offer.has(envelope):
+                return name
+        return None
 
     def unseen(self) -> str | None:
         """Return a service that has never answered, or None."""

@@ -11,7 +11,7 @@ from starlette.types import Message, Scope, Send
 
 from fleet_common.errors import FleetError
 from fleet_common.mcp.gate import error_response
-from fleet_gateway.routing.connection import Connection
+from fleet_gateway.routing.connection import Connection, media_type
 from fleet_gateway.routing.hops import HOP_BY_HOP, staying
 
 # These are set anew or concern the gateway and the service.
@@ -34,7 +34,7 @@ class Answer:
         self.has_begun = False
         self.is_complete = False
         self._send = send
-        self._is_stream = False
+        self._content_type = b""
 
     async def pass_on(self, response: Connection) -> None:
         """Send status and headers with the first bytes of the body, and then the rest as it comes."""
@@ -46,7 +46,7 @@ class Answer:
         }
         chunk = await response.chunk()
         self.has_begun = True
-        self._is_stream = response.content_type == b"text/event-stream"
+        self._content_type = response.header(b"content-type")
         await self._send(head)
         while not response.is_read:  # most answers are one chunk
             await self._send({"type": "http.response.body", "body": chunk, "more_body": True})
@@ -60,7 +60,7 @@ class Answer:
         """
         if not self.has_begun:
             await error_response(error)(scope, _no_request, self._send)
-        elif self._is_stream:
+        elif media_type(self._content_type) == b"text/event-stream":
             message = {
                 "jsonrpc": "2.0",
                 "id": _id_of(request),

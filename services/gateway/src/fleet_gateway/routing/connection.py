@@ -23,6 +23,11 @@ _BODILESS = (204, 304)
 Headers = list[tuple[bytes, bytes]]
 
 
+def media_type(content_type: bytes) -> bytes:
+    """Return the media type that a header names, in lower case and without parameters."""
+    return content_type.partition(b";")[0].strip().lower()
+
+
 class Broken(Exception):
     """The connection ended before the answer did, or what came is no HTTP."""
 
@@ -107,12 +112,10 @@ class Connection(asyncio.Protocol):
 
     def header(self, name: bytes) -> bytes:
         """Return a header of the answer, empty when there is none."""
-        return next((value for key, value in self.headers if key == name), b"")
-
-    @property
-    def content_type(self) -> bytes:
-        """The media type of the answer, in lower case and without parameters."""
-        return self.header(b"content-type").partition(b";")[0].strip().lower()
+        for key, value in self.headers:
+            if key == name:
+                return value
+        return b""
 
     @property
     def is_reusable(self) -> bool:

@@ -38,12 +38,18 @@ def of_headers(scope: Scope) -> Envelope | None:
     return Envelope(method.decode("latin-1"), name or "")
 
 
+def method_in(message: Any) -> str:
+    """Return the method of a parsed message, empty when there is none."""
+    method = message.get("method") if isinstance(message, dict) else None
+    return method if isinstance(method, str) else ""
+
+
 def of_body(message: Any) -> Envelope:
     """Return the envelope of a parsed message; nonsense gives an empty one, which nothing is routed by."""
-    if not isinstance(message, dict) or not isinstance(message.get("method"), str):
+    if not (method := method_in(message)):
         return Envelope("")
     params = message.get("params")
-    return Envelope(message["method"], _name(params) if isinstance(params, dict) else "")
+    return Envelope(method, _name(params) if isinstance(params, dict) else "")
 
 
 def _name(params: dict[str, Any]) -> str:

@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 from starlette.types import Scope
 
-from fleet_common.mcp.headers import header
+from fleet_common.mcp.headers import first_values, header
 
 MARKER_HEADER = "fleet-call"
 _NAME = MARKER_HEADER.encode()
@@ -46,6 +46,8 @@ class Nesting:
 
     def _depth(self, scope: Scope) -> int:
         """Return how many calls the request is inside of; 0 without a valid marker."""
+        if _NAME not in first_values(scope):
+            return 0
         marker = header(scope, _NAME)
         text, _, _ = marker.rpartition(".")
         if not text or not hmac.compare_digest(marker.encode(), self._signed(text).encode()):

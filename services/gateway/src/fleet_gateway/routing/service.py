@@ -30,7 +30,7 @@ from fleet_gateway.lists.service import ListMerger
 from fleet_gateway.registry.changes import Listeners, is_listening
 from fleet_gateway.registry.service import Registry
 from fleet_gateway.routing.client import Destination, Forwarder
-from fleet_gateway.routing.models import LISTS, TASKS, of_body, of_headers
+from fleet_gateway.routing.models import LISTS, TASKS, method_in, of_body, of_headers
 from fleet_gateway.toolsets.models import CALL, Toolset, of_query
 
 _STALE_S = 1.0  # an unknown name makes the gateway look again, but no more often than this
@@ -82,12 +82,12 @@ class Router:
             body = await read_body(receive)
             receive = replay(body, receive)
             message = parsed(body)
-            envelope = of_body(message)
-            if envelope.method in LISTS:
-                describe(envelope.method)
+            if (method := method_in(message)) in LISTS:
+                describe(method)
                 await self._lists.answer(message, principal, scope, receive, send)
                 return
-            if envelope == Envelope("tools/call", CALL):
+            envelope = of_body(message)
+            if envelope.name == CALL and envelope.method == "tools/call":
                 envelope, scope, body = unwrapped(message, scope)
                 if self._inner is not None:
                     await self._inner.count(principal, scope, envelope)
@@ -101,7 +101,7 @@ class Router:
             await self._forwarder.forward(to, principal, scope, receive, send)
 
     def _fallback(self, envelope: Envelope, owner: str) -> str | None:
-        if envelope.method != "tools/call":
+        if not self._fallbacks or envelope.method != "tools/call":
             return None
         return next(
             (
