@@ -10,6 +10,7 @@ import structlog
 from fleet_common.clock import ManualClock
 from fleet_common.errors import Unavailable
 from fleet_common.health import Check, Health
+from fleet_common.metrics import Metrics
 
 SECRET = "postgres://app:hunter2@db"
 
@@ -196,3 +197,21 @@ async def test_checks_may_come_once_the_dependencies_are_open(health: Health) ->
     report = await health.report()
     assert not report.ok
     assert list(report.checks) == ["qdrant"]
+
+
+async def test_what_readiness_found_last_is_exported(health: Health, postgres: Dependency) -> None:
+    metrics, line = Metrics("data"), 'mcp_check_ok{check="postgres",service="data"} '
+    health.export(metrics)
+
+    async def shown() -> str:
+        text = (await asyncio.to_thread(metrics.render))[0].decode()
+        return text.partition(f"\n{line}")[2].partition("\n")[0]
+
+    assert await shown() == "NaN"
+    postgres.failure = Unavailable("database")
+    await health.report()
+    assert await shown() == "0.0"
+    postgres.failure = None
+    health.watch([Check("postgres", postgres.probe)])
+    await health.report()
+    assert await shown() == "1.0"

@@ -85,7 +85,7 @@ def test_the_build_is_named(metrics: Metrics) -> None:
     assert labels["python"].startswith("3.")
 
 
-@pytest.mark.parametrize("objective_s", [0.25, 0.6, 2.0])
+@pytest.mark.parametrize("objective_s", [0.25, 0.5, 0.6, 2.0])
 def test_each_objective_is_a_bucket_edge(objective_s: float) -> None:
     assert objective_s in LATENCY_BUCKETS_S
 
@@ -147,3 +147,10 @@ def test_a_name_is_taken_once(metrics: Metrics) -> None:
 def test_the_content_type_names_the_exposition_format(metrics: Metrics) -> None:
     _, content_type = metrics.render()
     assert content_type == "text/plain; version=0.0.4; charset=utf-8"
+
+
+def test_what_is_alerted_on_begins_at_zero(metrics: Metrics) -> None:
+    for reason in ("deadline", "queue_full"):
+        assert value(metrics, "mcp_admission_shed_total", reason=reason) == 0
+    for decision in ("asked", "approve", "reject"):
+        assert value(metrics, "mcp_approvals_total", decision=decision) == 0

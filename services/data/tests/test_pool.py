@@ -11,8 +11,9 @@ import pytest
 
 from fleet_common.deadline import deadline
 from fleet_common.errors import DeadlineExceeded, PermissionDenied, Unavailable
+from fleet_common.metrics import Metrics
 from fleet_data.claims import Caller
-from fleet_data.pool import Database
+from fleet_data.pool import Database, export_pool, open_pool
 from fleet_data.settings import Settings
 
 Open = Callable[[Settings], AbstractAsyncContextManager[Database]]
@@ -100,6 +101,16 @@ async def test_pool_that_is_used_up_is_unavailable_and_not_a_hang(
     async with open_database(tight) as database, database.reading(demo):
         with pytest.raises(Unavailable):
             await run(database, demo, "SELECT 1")
+
+
+async def test_connections_in_use_are_exported(settings: Settings) -> None:
+    metrics = Metrics("data")
+    async with open_pool(settings.reader_url.get_secret_value(), size=2) as pool:
+        export_pool(pool, "reader", metrics)
+        async with pool.acquire():
+            shown = (await asyncio.to_thread(metrics.render))[0].decode()
+    assert 'data_pool_in_use{role="reader",service="data"} 1.0' in shown
+    assert 'data_pool_size{role="reader",service="data"} 2.0' in shown
 
 
 async def test_database_that_is_away_is_unavailable(

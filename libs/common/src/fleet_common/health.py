@@ -8,15 +8,18 @@ callers that come together share one round of probes. Startup is the first readi
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import structlog
 
 from fleet_common.clock import Clock
 from fleet_common.errors import FleetError
+from fleet_common.metrics import Metrics
 
 log = structlog.get_logger()
 
@@ -98,6 +101,20 @@ class Health:
         """
         self._checks = tuple(checks)
         self._fresh_until = float("-inf")
+
+    def export(self, metrics: Metrics) -> None:
+        """Add `mcp_check_ok{check}`: what readiness found last; NaN until it was asked."""
+        for check in self._checks:
+            metrics.gauge_at_scrape(
+                "mcp_check_ok",
+                "1 while a check of readiness passes.",
+                partial(self._found, check.name),
+                {"check": check.name},
+            )
+
+    def _found(self, name: str) -> float:
+        result = self._results.get(name)
+        return math.nan if result is None else float(result.ok)
 
     def liveness(self) -> HealthReport:
         """Return ok: the loop runs, or nobody would be answering."""

@@ -23,13 +23,17 @@ log = structlog.get_logger()
 MetricT = TypeVar("MetricT")
 
 # A quantile is interpolated inside one bucket, so its error is the bucket's width. The steps are
-# 1.5-2.5x, narrowest around the objectives (250 ms data, 600 ms aiml, 2 s devops), each of which is
-# an edge itself: "share of calls within the objective" is then exact. 1 ms is a cached answer, 60 s
+# 1.2-2.5x, narrowest around the objectives (250 ms data, 500 ms gateway, 600 ms aiml, 2 s devops), each of
+# which is an edge itself: "share of calls within the objective" is then exact. 1 ms is a cached answer, 60 s
 # a long wait; what takes longer runs as a task and is not a call any more.
 LATENCY_BUCKETS_S = (
-    *(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.15, 0.25, 0.4),
+    *(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.15, 0.25, 0.4, 0.5),
     *(0.6, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0, 60.0),
 )
+
+
+SHED_REASONS = ("deadline", "queue_full")
+"""Why admission turns a call away."""
 
 
 class Family(Generic[MetricT]):
@@ -92,6 +96,8 @@ class Metrics:
         self.admission_shed = self.counter(
             "mcp_admission_shed_total", "Calls turned away at admission.", "reason"
         )
+        for reason in SHED_REASONS:  # from the start, or a rate would not see the first ones
+            self.admission_shed.labels(reason=reason)
 
     def _define_calls(self) -> None:
         self.service_seconds = self.histogram(
@@ -113,6 +119,18 @@ class Metrics:
             "tool",
             "outcome",
         )
+        self.answer_chars = self.counter(
+            "mcp_tool_answer_chars_total",
+            "Characters of text that tools answered; about four make a token.",
+            "tool",
+        )
+        self.approvals = self.counter(
+            "mcp_approvals_total",
+            "Questions to people about calls: asked once for each try, then approve or reject.",
+            "decision",
+        )
+        for decision in ("asked", "approve", "reject"):
+            self.approvals.labels(decision=decision)
 
     def counter(self, name: str, help: str, *labels: str) -> Family[Counter]:  # noqa: A002 - as in prometheus_client
         """Return a new counter; its name ends in `_total`."""

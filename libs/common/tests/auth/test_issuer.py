@@ -118,9 +118,11 @@ async def test_a_damaged_key_set_keeps_the_keys_there_are(issuer: Issuer, body: 
         upstream.answer("/jwks", status(200, good), status(200, body))
         keys = IssuerKeys(client, issuer.url, jwks_url=f"{upstream.url}/jwks", between_looks_s=0)
         assert await keys.find("k")
+        assert keys.is_current is True
         with pytest.raises(Unavailable):
             await keys.find("other")
         assert await keys.find("k")
+        assert keys.is_current is False
 
 
 async def test_keys_that_moved_are_found_again(issuer: Issuer) -> None:

@@ -7,6 +7,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from fleet_common.clock import ManualClock
 from fleet_common.http.breaker import Breaker, BreakerOpen, Permit
+from fleet_common.metrics import Metrics
 
 
 @pytest.fixture
@@ -103,6 +104,16 @@ def test_a_call_from_before_says_nothing_about_now(breaker: Breaker, clock: Manu
     slow.failed()
     assert state(breaker) == "half_open"
     trial.succeeded()
+
+
+def test_it_is_exported_while_it_is_open(breaker: Breaker, clock: ManualClock) -> None:
+    metrics, line = Metrics("devops"), 'mcp_breaker_open{dep="github",service="devops"}'
+    breaker.export(metrics, "github")
+    assert f"{line} 0.0" in metrics.render()[0].decode()
+    fail(breaker, 4)
+    assert f"{line} 1.0" in metrics.render()[0].decode()
+    clock.advance(5)
+    assert f"{line} 0.0" in metrics.render()[0].decode()
 
 
 def test_an_outcome_is_reported_once(breaker: Breaker) -> None:

@@ -152,6 +152,7 @@ async def test_metrics_count_what_happened(http: httpx.AsyncClient) -> None:
     text = (await http.get("/metrics")).text
     assert 'mcp_tool_calls_total{outcome="internal",service="data",tool="note_crash"} 1.0' in text
     assert 'mcp_tool_calls_total{outcome="unknown_tool",service="data",tool="_unknown"} 1.0' in text
+    assert 'mcp_tool_answer_chars_total{service="data",tool="note_crash"}' in text
     assert 'mcp_requests_started_total{service="data"} 2.0' in text
     assert 'mcp_admission_inflight{service="data"} 0.0' in text
 

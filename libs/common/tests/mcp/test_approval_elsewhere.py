@@ -6,8 +6,10 @@ import asyncio
 from dataclasses import replace
 from pathlib import Path
 
+import httpx
 import pytest
 from fastmcp.client.client import CallToolResult
+from fastmcp.client.transports import StreamableHttpTransport
 from pydantic import SecretStr
 
 from fleet_cli.engines.freeport import free_port
@@ -85,6 +87,16 @@ class TestOutOfBand:
             await desk.decide(request, boss, "denied")
             told = facts(await delete(client))
         assert (told["code"], told["retryable"]) == ("approval_denied", False)
+
+    async def test_questions_and_decisions_are_counted(self, fleet: Replicas) -> None:
+        async with fleet.http("legacy") as client, httpx.AsyncClient() as http:
+            await approve(fleet, await delete(client))
+            await delete(client)
+            assert isinstance(client.transport, StreamableHttpTransport)
+            shown = (await http.get(client.transport.url.replace("/mcp", "/metrics"))).text
+        for decision, times in (("asked", 1), ("approve", 1), ("reject", 0)):
+            series = f'mcp_approvals_total{{decision="{decision}",service="data"}}'
+            assert f"{series} {times}.0" in shown
 
     async def test_without_a_url_the_command_is_named(self, fleet: Replicas) -> None:
         async with fleet.client("auto", approve_url=None) as client:

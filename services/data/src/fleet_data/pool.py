@@ -18,6 +18,7 @@ import asyncpg
 
 from fleet_common.deadline import remaining
 from fleet_common.errors import Unavailable
+from fleet_common.metrics import Metrics
 from fleet_data.claims import Caller, ClaimSigner
 from fleet_data.errors import translated
 from fleet_data.numbers import json_number
@@ -185,6 +186,19 @@ def open_pool(url: str, *, size: int) -> Pool:
         connection_class=PlainConnection,
         server_settings=_SESSION,
         timeout=5,
+    )
+
+
+def export_pool(pool: Pool, role: str, metrics: Metrics) -> None:
+    """Add `data_pool_in_use{role}` and `data_pool_size{role}`."""
+    metrics.gauge_at_scrape(
+        "data_pool_in_use",
+        "Database connections that work for somebody.",
+        lambda: pool.get_size() - pool.get_idle_size(),
+        {"role": role},
+    )
+    metrics.gauge_at_scrape(
+        "data_pool_size", "Database connections at most.", pool.get_max_size, {"role": role}
     )
 
 

@@ -46,7 +46,7 @@ from fleet_data.pipeline import resources as pipeline_resources
 from fleet_data.pipeline import tools as pipeline_tools
 from fleet_data.pipeline.repository import PipelineRepository
 from fleet_data.pipeline.service import Pipeline
-from fleet_data.pool import Database, Limits, open_pool
+from fleet_data.pool import Database, Limits, export_pool, open_pool
 from fleet_data.query import resources as query_resources
 from fleet_data.query import tools as query_tools
 from fleet_data.relations import tools as relation_tools
@@ -87,6 +87,8 @@ async def open_deps(settings: Settings, runtime: Runtime) -> AsyncGenerator[Deps
             )
             for url in (settings.reader_url, settings.database_url)
         ]
+        for role, pool in zip(("reader", "writer"), pools, strict=True):
+            export_pool(pool, role, runtime.metrics)
         limits = Limits(statement_s=settings.query_timeout_s, wait_s=settings.pool_wait_s)
         signer = ClaimSigner(secret)
         database = Database(*pools, signer=signer, limits=limits)

@@ -284,6 +284,8 @@ async def test_failures_open_the_breaker(pair: tuple[Upstream, Upstream]) -> Non
     pair[0].answer("/mcp", status(500))
     async with hop_to(pair[0].url) as hop:
         codes = [(await hop.post()).status_code for _ in range(12)]
+        assert await hop.count('mcp_gateway_failures_total{dep="data"') == 12
+        assert await hop.count('mcp_breaker_open{dep="data"') == 1
     assert codes == [*[500] * 10, 503, 503]
     assert pair[0].calls["/mcp"] == 10
 

@@ -66,6 +66,11 @@ class IssuerKeys:
         self._looked_at = -between_looks_s
         self._failed = True  # nothing was fetched yet
 
+    @property
+    def is_current(self) -> bool:
+        """Whether the last look brought keys; those of an earlier one stay in use while it did not."""
+        return not self._failed
+
     async def find(self, key_id: str) -> SigningKey | None:
         """Return the key with this id, or None when the issuer has none.
 

@@ -100,6 +100,11 @@ class OAuth:
             name="issuer", timeout_s=_TIMEOUT_S, metrics=self._metrics
         ) as client:
             keys = IssuerKeys(client, config.issuer, jwks_url=config.jwks_url)
+            self._metrics.gauge_at_scrape(
+                "mcp_issuer_keys_current",
+                "1 while the authorization server's keys can be fetched.",
+                lambda: keys.is_current,
+            )
             self._signed = JwtReader(keys, config.algorithms)
             if config.introspection is not None:
                 self._opaque = Introspector(

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from fleet_common.clock import Clock
+from fleet_common.metrics import Metrics
 
 State = Literal["closed", "open", "half_open"]
 _SLICES = 10
@@ -107,6 +108,15 @@ class Breaker:
         if self._state == "open" and self._open_for() <= 0:
             return "half_open"
         return self._state
+
+    def export(self, metrics: Metrics, dep: str) -> None:
+        """Add `mcp_breaker_open{dep}`."""
+        metrics.gauge_at_scrape(
+            "mcp_breaker_open",
+            "1 while a dependency is left alone because it failed too often.",
+            lambda: self.state == "open",
+            {"dep": dep},
+        )
 
     def permit(self) -> Permit:
         """Return the right to make one call.

@@ -49,7 +49,8 @@ async def open_client(
         headers: sent with every request.
         retry: when to send again; `RetryPolicy()` by default.
         breaker: when to leave the dependency alone; a `Breaker()` of its own by default.
-        metrics: where each attempt is observed as `mcp_downstream_seconds{dep=name}`.
+        metrics: where each attempt is observed as `mcp_downstream_seconds{dep=name}`, and the breaker seen as
+            `mcp_breaker_open{dep=name}`.
         max_connections: most connections at once; further requests wait within their time.
         forward_deadline: tell the other side the time left, as `Fleet-Timeout-Ms`.
         tls: whom to trust; the authorities that the web trusts by default.
@@ -92,6 +93,8 @@ async def open_transport(
         metrics=metrics,
         forward_deadline=forward_deadline,
     )
+    if metrics is not None:
+        dependency.breaker.export(metrics, name)
     trusted = tls or _tls()
     async with _open_session(max_connections, trusted) as session:
         yield ResilientTransport(AiohttpTransport(trusted, client=session), dependency)

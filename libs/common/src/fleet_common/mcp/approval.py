@@ -43,6 +43,7 @@ from fleet_common.errors import (
     NotConfigured,
 )
 from fleet_common.logs import request_facts
+from fleet_common.metrics import Metrics
 from fleet_common.policy import Grant, PolicyFile, Role
 from fleet_common.tasks import running_task
 
@@ -97,8 +98,11 @@ class Admitted:
 class ApprovalGate:
     """See the module."""
 
-    def __init__(self, approvals: Approvals, policy: PolicyFile, audit: AuditLog) -> None:
+    def __init__(
+        self, approvals: Approvals, policy: PolicyFile, audit: AuditLog, metrics: Metrics
+    ) -> None:
         self._approvals = approvals
+        self._decisions = metrics.approvals
         self._audit = audit
         self._policy = policy
 
@@ -188,7 +192,9 @@ class ApprovalGate:
             self._record("approve", ask, "out_of_band", claim.approver)
             return
         if claim.verdict == "denied":
+            self._decisions.labels(decision="reject").inc()
             raise ApprovalDenied(f"a person said no to this call of {ask.tool}")
+        self._decisions.labels(decision="asked").inc()
         where = f"{self._approvals.url}/{claim.request.id}" if self._approvals.url else None
         raise ApprovalRequired(
             f"{claim.request.lines[0]}: this needs {'a second' if need.second_person else 'a'} person's approval",
@@ -220,6 +226,7 @@ class ApprovalGate:
         self, decision: Literal["approve", "reject"], ask: Ask, way: str, approver: str | None
     ) -> None:
         """Record who decided and how; a write commits its own record after this one, so this one is durable too."""
+        self._decisions.labels(decision=decision).inc()
         bound = request_facts()
         self._audit.append(
             AuditEvent(

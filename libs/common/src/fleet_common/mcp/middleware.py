@@ -132,7 +132,14 @@ class FleetMiddleware(Middleware):
                 entry.close(outcome)
         # The handle of a task has no content, whatever the type says.
         withheld = await entry.answered(outcome, getattr(result, "content", None))
-        return error_result(withheld) if withheld else result
+        answer = error_result(withheld) if withheld else result
+        self._count_chars(message.name, getattr(answer, "content", None))
+        return answer
+
+    def _count_chars(self, tool: str, content: Sequence[object] | None) -> None:
+        if tool in self._tools:
+            chars = sum(len(getattr(block, "text", "")) for block in content or ())
+            self._metrics.answer_chars.labels(tool=tool).inc(chars)
 
     async def _run_tool(
         self,

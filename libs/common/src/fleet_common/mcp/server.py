@@ -112,6 +112,7 @@ def _lifespan(
         async with run.opened(), open_deps(settings, run) as deps:
             own = (Check("audit", run.audit.probe), *run.switches.checks())
             run.health.watch((*own, *service.checks(deps)))
+            run.health.export(run.metrics)
             opened["deps"] = deps
             yield {"deps": deps}
 
@@ -136,7 +137,7 @@ def _middleware(
         metrics=run.metrics,
         audit=run.audit,
         local_principal=local,
-        approvals=ApprovalGate(run.approvals, run.policy, run.audit),
+        approvals=ApprovalGate(run.approvals, run.policy, run.audit, run.metrics),
     )
 
 

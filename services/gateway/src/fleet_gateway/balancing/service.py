@@ -40,6 +40,7 @@ class PoolMetrics:
     """What the pools of one process export."""
 
     def __init__(self, metrics: Metrics) -> None:
+        self.all = metrics
         self.endpoints = metrics.gauge("mcp_gateway_endpoints", "Endpoints by service.", "dep")
         self.seconds = metrics.downstream_seconds
         self.held = metrics.gauge(
@@ -50,6 +51,9 @@ class PoolMetrics:
         )
         self.ejections = metrics.counter(
             "mcp_gateway_ejections_total", "Endpoints left alone after failures.", "dep"
+        )
+        self.failures = metrics.counter(
+            "mcp_gateway_failures_total", "Requests that ended without a good answer.", "dep"
         )
 
 
@@ -95,6 +99,12 @@ class Pool:
         self._filled = asyncio.Event()
         self._held = 0
         self._metrics = metrics
+        self.breaker.export(metrics.all, service)
+        metrics.held.labels(
+            dep=service
+        )  # series that begin at zero, or a rate would miss the first ones
+        metrics.ejections.labels(dep=service)
+        self._failures = metrics.failures.labels(dep=service)
 
     @asynccontextmanager
     async def watching(self) -> AsyncGenerator[None]:
@@ -176,6 +186,10 @@ class Pool:
     def repeated(self, reason: str) -> None:
         """Count a request that is sent again."""
         self._metrics.retries.labels(dep=self.service, reason=reason).inc()
+
+    def gave_up(self) -> None:
+        """Count a request that got no answer, a 5xx, or was shed for good."""
+        self._failures.inc()
 
     @property
     def ejected(self) -> int:

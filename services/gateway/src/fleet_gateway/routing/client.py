@@ -246,6 +246,7 @@ class Forwarder:
                 call.pool.repeated("fallback")
                 await self._carry(await self._redirected(call, to.fallback, scope))
         except FleetError as exc:
+            call.pool.gave_up()
             await call.answer.fail(exc, scope, call.body.kept)
 
     def _may_fall_back(self, call: Call, exc: Unavailable) -> bool:
@@ -308,6 +309,8 @@ class Forwarder:
                 permit.succeeded()
             elif outcome == "bad":
                 permit.failed()
+            if outcome != "good":
+                call.pool.gave_up()
         except ServiceLost:
             permit.failed()
             raise
