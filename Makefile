@@ -69,7 +69,7 @@ docs: $(STAMP) ## Rewrite the generated tables: docs/errors.md, settings.md, too
 	@$(BIN)/python scripts/reference_docs.py --write
 
 .PHONY: render
-render: $(STAMP) ## Make the scaling rules, HPAs and ScaledObjects from the policy
+render: $(STAMP) ## Make rules, alerts, dashboards, HPAs and ScaledObjects from the policy
 	@$(BIN)/python -m fleet_autoscale render
 
 .PHONY: lock

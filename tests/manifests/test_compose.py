@@ -42,3 +42,19 @@ def test_prometheus_scrapes_every_process() -> None:
     (job,) = config["scrape_configs"]
     targets = {target.split(":")[0] for each in job["static_configs"] for target in each["targets"]}
     assert targets == {*OURS}
+
+
+def test_whatever_is_mounted_from_here_is_there() -> None:
+    volumes = [
+        volume for each in COMPOSE["services"].values() for volume in each.get("volumes", [])
+    ]
+    ours = [volume.split(":")[0] for volume in volumes if volume.startswith(".")]
+    assert len(ours) == 6
+    assert [each for each in ours if not (DOCKER / each).exists()] == []
+
+
+def test_prometheus_says_of_whose_service_a_target_is() -> None:
+    (job,) = yaml.safe_load((DOCKER / "prometheus.yml").read_text("utf-8"))["scrape_configs"]
+    for each in job["static_configs"]:
+        owners = {target.split(":")[0].removesuffix("-worker") for target in each["targets"]}
+        assert owners == {each["labels"]["service"]}

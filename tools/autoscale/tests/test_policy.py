@@ -15,6 +15,7 @@ services:
   data: &data
     {{ measured: {{ service_s: 0.04, cpu_s: {cpu_s}, start_s: {start_s}, idle_mib: 100, call_mib: 1 }},
       slots: 16, queue: {queue}, slo_s: {slo_s}, floor: 2, ceiling: 40, idle_s: 300,
+      objectives: {{ available: 0.999, fast: 0.99 }},
       pool: {{ database: {database}, size: 9 }},
       demand: {{ utilization: 0.7, drain_s: 15, slowdown: 1.25 }},
       up: {{ window_s: 0, percent: 400, pods: 8, period_s: 15 }},

@@ -36,7 +36,7 @@ def lint(policy: Policy) -> None:
     "--check", "only_checks", is_flag=True, help="Write nothing; fail if something would."
 )
 def render(policy: Policy, root: Path, *, only_checks: bool) -> None:
-    """Make the recording rules, the HPAs, the ScaledObjects, the schema and the table of docs/scaling.md."""
+    """Make rules, alerts, dashboards, HPAs, ScaledObjects, the schema and the table of docs/scaling.md."""
     changed = stale(policy, root) if only_checks else write(policy, root)
     for path in changed:
         click.echo(path)

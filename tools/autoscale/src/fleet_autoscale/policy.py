@@ -91,6 +91,15 @@ class Worker(_Part):
     ceiling: Count
 
 
+class Objectives(_Part):
+    """What callers are promised over a month, as shares of their calls; alerts watch how fast the rest is used up."""
+
+    available: float = Field(gt=0.9, lt=1)
+    """End with an answer: not shed, not failed for want of something of ours."""
+    fast: float = Field(gt=0.9, lt=1)
+    """End within `slo_s`, waiting included."""
+
+
 class Up(_Part):
     """How fast to grow."""
 
@@ -115,6 +124,7 @@ class ServicePolicy(_Part):
     slots: Count
     queue: Count
     slo_s: Positive
+    objectives: Objectives
     floor: Count
     ceiling: Count
     idle_s: Count | None = None

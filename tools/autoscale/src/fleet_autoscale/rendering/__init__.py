@@ -1,4 +1,4 @@
-"""The policy as files: recording rules, HPAs with the adapter's configuration, ScaledObjects, and its own schema."""
+"""The policy as files: recording rules, alerts, HPAs and their adapter's configuration, ScaledObjects, a schema."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from pathlib import Path
 
 import yaml
 
+from fleet_autoscale import dashboards
 from fleet_autoscale.policy import Policy
-from fleet_autoscale.rendering import hpa, keda, rules, sizing
+from fleet_autoscale.rendering import alerts, hpa, keda, rules, sizing
 
 __all__ = ["render", "stale", "write"]
 _HEADER = "# Made from the scaling policy by `make render`; edit tools/autoscale/src/fleet_autoscale/policy.yaml.\n"
@@ -16,6 +17,9 @@ _HPA = Path("k8s/components/autoscale-hpa")
 _KEDA = Path("k8s/components/autoscale-keda")
 _OPERATOR = Path("k8s/components/autoscale-rules")
 _RULES = Path("k8s/components/monitoring/rules/scaling.yaml")
+_ALERTS = Path("k8s/components/monitoring/alerts.yaml")
+_ALERT_RULES = Path("k8s/components/monitoring/rules/alerts.yaml")
+_DASHBOARDS = Path("k8s/components/monitoring/dashboards")
 _SIZING = Path("docs/scaling.md")
 _MARKS = ("<!-- sizing -->\n", "<!-- /sizing -->")
 _SCHEMA = Path("tools/autoscale/src/fleet_autoscale/policy.schema.json")
@@ -33,12 +37,25 @@ class _Dumper(yaml.SafeDumper):
 
 def render(policy: Policy) -> dict[Path, str]:
     """Return the text of every made file, by its path in the repository."""
-    documents: dict[Path, object] = {_RULES: rules.groups(policy)}
-    folders = {_HPA: hpa.files(policy), _KEDA: keda.files(policy), _OPERATOR: rules.files(policy)}
+    documents: dict[Path, object] = {
+        _RULES: rules.groups(policy),
+        _ALERT_RULES: alerts.groups(policy),
+        _ALERTS: alerts.manifest(policy),
+    }
+    folders = {
+        _HPA: hpa.files(policy),
+        _KEDA: keda.files(policy),
+        _OPERATOR: rules.files(policy),
+    }
     for folder, made in folders.items():
         documents |= {folder / path: document for path, document in made.items()}
     texts = {path: _HEADER + _yaml(document) for path, document in documents.items()}
-    return texts | {_SCHEMA: json.dumps(Policy.model_json_schema(), indent=2) + "\n"}
+    pages = {_DASHBOARDS / path: page for path, page in dashboards.files(policy).items()}
+    jsons = pages | {_SCHEMA: Policy.model_json_schema()}
+    return texts | {
+        path: json.dumps(each, indent=1 if path in pages else 2) + "\n"
+        for path, each in jsons.items()
+    }
 
 
 def write(policy: Policy, root: Path) -> list[Path]:
