@@ -26,7 +26,7 @@ from fleet_data.transfer.models import Compression, ExportRequest, Format, Impor
 from fleet_data.transfer.service import Exports
 
 _READS = {"fleet/scope": "data:read"}  # it makes a file and changes no record
-_JOB_SCHEMA = {
+_JOB_SCHEMA: dict[str, Any] = {
     "type": "object",
     "properties": {
         "job_id": {"type": "string"},
@@ -34,6 +34,8 @@ _JOB_SCHEMA = {
         "url": {"type": "string"},
     },
 }
+_UPLOAD = {"upload_id": {"type": "string"}, "upload_url": {"type": "string"}}
+_IMPORT_SCHEMA = {"type": "object", "properties": {**_JOB_SCHEMA["properties"], **_UPLOAD}}
 _MOST_ROWS = 10**9
 
 
@@ -115,7 +117,7 @@ async def export_status(
     annotations=ToolAnnotations(
         read_only_hint=False, destructive_hint=False, idempotent_hint=False, open_world_hint=False
     ),
-    output_schema=_JOB_SCHEMA,
+    output_schema=_IMPORT_SCHEMA,
     tags={"import"},
     task=True,
 )
