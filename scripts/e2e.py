@@ -62,7 +62,8 @@ def read(*words: str) -> Any:
 def chosen_manifests() -> Iterator[Path]:
     """Yield a kustomization of the overlay with what this run adds to it."""
     how, _, where = os.environ.get("FLEET_E2E_LOAD", "none").partition(":")
-    added = ["e2e-driver", *([SCALERS[os.environ["METRICS"]]] if "METRICS" in os.environ else [])]
+    scaler = [SCALERS[os.environ["METRICS"]]] if "METRICS" in os.environ else []
+    added = ["e2e-driver", "github-emulator", *scaler]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name).resolve()
 

@@ -35,7 +35,8 @@ def test_it_deploys_the_local_overlay_and_its_driver(monkeypatch: pytest.MonkeyP
     monkeypatch.delenv("METRICS", raising=False)
     with e2e.chosen_manifests() as folder:
         manifests = render(folder)
-    assert {"Deployment/data", "Deployment/e2e-driver"} <= {title(each) for each in manifests}
+    wanted = {"Deployment/data", "Deployment/e2e-driver", "Deployment/github-emulator"}
+    assert wanted <= {title(each) for each in manifests}
     assert "image: registry.example.com/team/fleet/data:" in yaml.safe_dump_all(manifests)
 
 

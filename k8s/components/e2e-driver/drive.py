@@ -26,15 +26,15 @@ ERAS: tuple[Era, ...] = ("auto", "legacy")
 Call: TypeAlias = tuple[str, dict[str, Any]]
 SLOW: dict[str, Call] = {
     "data": ("db_query", {"sql": "SELECT count(*) AS n FROM generate_series(1, 300000)"}),
-    "devops": (
-        "k8s_list",
-        {"kind": "Pod", "namespace": os.environ.get("E2E_NAMESPACE", "default")},
-    ),
+    "devops": ("gh_file_read", {"owner": "admin", "repo": "shop", "path": "hello.txt"}),
     "aiml": ("embed_texts", {"texts": [f"{n} lamps are lit " * 30 for n in range(32)]}),
 }
 QUICK: dict[str, Call] = {
     "data": ("crm_search", {"object": "contact", "limit": 1}),
-    "devops": SLOW["devops"],
+    "devops": (
+        "k8s_list",
+        {"kind": "Pod", "namespace": os.environ.get("E2E_NAMESPACE", "default")},
+    ),
     "aiml": ("embed_texts", {"texts": ["a lamp"]}),
 }
 _LONGEST_WAIT_S = 5.0
