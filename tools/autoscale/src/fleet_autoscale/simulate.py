@@ -71,7 +71,14 @@ def _fault(name: str, text: str) -> Callable[[F], F]:
 
 @click.command()
 @policy_option
-@click.option("--service", "name", default="data", show_default=True)
+@click.option(
+    "--service",
+    "names",
+    multiple=True,
+    default=["data"],
+    show_default=True,
+    help="Also several times, or `all`.",
+)
 @click.option("--trace", default="diurnal", show_default=True, help="Or one of those --help lists.")
 @click.option(
     "--replay",
@@ -93,7 +100,9 @@ def _fault(name: str, text: str) -> Callable[[F], F]:
 @click.option("--fluid/--exact", "is_fluid", default=None, help="Default: fluid past 2e8 calls.")
 @click.option("--tune", is_flag=True, help="Look for the cheapest policy that keeps --target.")
 @click.option("--target", default=99.3, show_default=True, help="SLO for --tune, in percent.")
-@click.option("--plot", type=click.Path(dir_okay=False, path_type=Path), help="Write an SVG.")
+@click.option(
+    "--plot", type=click.Path(dir_okay=False, path_type=Path), help="Write a picture: .svg or .png."
+)
 def simulate(**options: Any) -> None:  # Any: one value of each type above
     """Run traffic against a service that a policy scales, and print what came of it.
 
@@ -101,15 +110,17 @@ def simulate(**options: Any) -> None:  # Any: one value of each type above
     SLO is the share of calls within the objective, of those that could be; a shed call is a miss. Cost is in pod-hours
     of somebody who knows the future and starts pods at once.
     """
-    policy, name = options["policy"], options["name"]
-    if name not in policy.services:
-        known = ", ".join(policy.services)
+    services = options["policy"].services
+    chosen = options.pop("names")
+    names = list(services) if "all" in chosen else chosen
+    if not services.keys() >= set(names):
+        known = ", ".join(services)
         raise click.BadParameter(f"the policy has: {known}", param_hint="--service")
     try:
         from fleet_autoscale.simulation import command  # noqa: PLC0415 - an extra
     except ImportError:
         raise click.ClickException(_MISSING) from None
     try:
-        click.echo(command.run(command.Request(**options)))
+        click.echo(command.run([command.Request(name=name, **options) for name in names]))
     except command.BadTrace as exc:
         raise click.ClickException(str(exc)) from None

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import yaml
 from click.testing import CliRunner
+from PIL import Image
 
 from fleet_autoscale.__main__ import main
 from fleet_autoscale.simulation.traces import TRACES, BadTrace, replay
@@ -57,6 +58,21 @@ def test_simulate_compares_policies_and_draws_them(tmp_path: Path) -> None:
     ]  # fmt: skip
     picture = ET.parse(svg).getroot()
     assert len(picture.findall("{http://www.w3.org/2000/svg}polyline")) == 6
+
+
+def test_several_services_make_one_report_and_one_picture(tmp_path: Path) -> None:
+    png = tmp_path / "pods.PNG"
+    words = ["--trace", "step", "--hours", "0.05", "--ours", "--plot", str(png)]
+    text = run("--service", "devops", "--service", "aiml", *words)
+    assert [line for line in text.splitlines() if line.startswith("## ")] == [
+        "## devops",
+        "## aiml",
+    ]
+    assert run("--service", "all", *words[:-2]).count("| fleet |") == 4
+    with Image.open(png) as picture:
+        assert (picture.format, picture.size) == ("PNG", (1800, 2 * 520))
+        colours = {colour for _, colour in picture.convert("RGB").getcolors(1 << 20) or ()}
+    assert {(255, 255, 255), (0x88, 0x88, 0x88), (0xE1, 0xE8, 0xED)} <= colours
 
 
 def test_a_prometheus_export_is_summed_over_its_series(tmp_path: Path) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 from fleet_autoscale.policy import Policy, ServicePolicy
 from fleet_autoscale.simulation.model import Faults, Service
+from fleet_autoscale.simulation.picture import Picture, write
 from fleet_autoscale.simulation.report import compare, plot, table
 from fleet_autoscale.simulation.run import Scaler, simulate
 from fleet_autoscale.simulation.scalers import KedaScaler, ours, scalers, service_of
@@ -67,28 +68,40 @@ class Request:
         )
 
 
-def run(request: Request) -> str:
-    """Return the tables of a simulation, and write its picture.
+def run(requests: Sequence[Request]) -> str:
+    """Return the tables of a simulation for each service, and write its picture.
 
     Raises:
         BadTrace: there is no such trace, or the file is none.
     """
+    reports = [_report(each) for each in requests]
+    target = requests[0].plot
+    if target:
+        write(target, [_drawn(each) for each in requests])
+    if len(requests) == 1:
+        return reports[0]
+    titled = zip(requests, reports, strict=True)
+    return "\n\n".join(f"## {each.name}\n\n{text}" for each, text in titled)
+
+
+def _report(request: Request) -> str:
     service = request.service()
     traffic = _traffic(request, service)
     seeds = range(request.seed, request.seed + request.seeds)
     if request.tune:
         return _tuned(request, [traffic(seed) for seed in seeds])
-    makers = _makers(request, service)
-    faults = request.faults()
-    scores = compare(service, [traffic], makers, seeds, faults, is_fluid=request.is_fluid)
-    if request.plot:
-        rates = traffic(request.seed)
-        runs = [
-            (each().name, simulate(service, rates, each(), seed=request.seed, faults=faults))
-            for each in makers
-        ]
-        request.plot.write_text(plot(service, rates, runs), encoding="utf-8")
-    return table(scores)
+    makers, faults = _makers(request, service), request.faults()
+    return table(compare(service, [traffic], makers, seeds, faults, is_fluid=request.is_fluid))
+
+
+def _drawn(request: Request) -> Picture:
+    service, faults = request.service(), request.faults()
+    rates = _traffic(request, service)(request.seed)
+    runs = [
+        (each().name, simulate(service, rates, each(), seed=request.seed, faults=faults))
+        for each in _makers(request, service)
+    ]
+    return plot(service, rates, runs)
 
 
 def _makers(request: Request, service: Service) -> list[Callable[[], Scaler]]:

@@ -9,10 +9,11 @@ from statistics import fmean
 import numpy as np
 
 from fleet_autoscale.simulation.model import Faults, Service
+from fleet_autoscale.simulation.picture import HEIGHT, WIDTH, Picture, Point, Stroke, Words
 from fleet_autoscale.simulation.run import Result, Scaler, simulate
 from fleet_autoscale.simulation.traces import Trace
 
-_WIDTH, _HEIGHT, _MARGIN = 900, 260, 40
+_MARGIN = 40
 _COLOURS = ("#888888", "#d9822b", "#c23030", "#137cbd", "#8f398f", "#0f9960")
 
 
@@ -93,48 +94,36 @@ def table(scores: Sequence[Score]) -> str:
     return "\n".join(lines)
 
 
-def plot(service: Service, rates: Trace, runs: Sequence[tuple[str, Result]]) -> str:
-    """Return an SVG: the pods of each policy over time, and those of the oracle as an area."""
+def plot(service: Service, rates: Trace, runs: Sequence[tuple[str, Result]]) -> Picture:
+    """Return the pods of each policy over time, and those of the oracle as an area."""
     oracle = service.oracle_pods(rates)
     top = max(float(oracle.max()), *(float(result.pods.max()) for _, result in runs)) * 1.05
-    marks = [
-        f'<text x="{_MARGIN + 8 + 140 * i}" y="16" fill="{_colour(i)}">{name}</text>'
-        for i, (name, _) in enumerate(runs)
-    ]
-    lines = [
-        f'<polyline fill="none" stroke="{_colour(i)}" stroke-width="1.5" '
-        f'points="{_points(result.pods.astype(float), top)}"/>'
-        for i, (_, result) in enumerate(runs)
-    ]
-    ground, hours = _HEIGHT - _MARGIN, len(rates) / 3600
-    area = f"{_MARGIN},{ground} {_points(oracle, top)} {_WIDTH - 10},{ground}"
+    ground, hours = HEIGHT - _MARGIN, len(rates) / 3600
+    area = [(_MARGIN, ground), *_points(oracle, top), (WIDTH - 10, ground)]
     below = f"{service.name}: pods over {hours:.1f} h; grey: perfect foresight"
-    style = 'font-family="sans-serif" font-size="12"'
-    return "\n".join(
-        [
-            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_HEIGHT}" {style}>',
-            f'<rect width="{_WIDTH}" height="{_HEIGHT}" fill="white"/>',
-            f'<polygon fill="#e1e8ed" points="{area}"/>',
-            *lines,
-            *marks,
-            f'<text x="4" y="30">{top:.0f}</text><text x="4" y="{ground}">0</text>',
-            f'<text x="{_MARGIN}" y="{_HEIGHT - 12}">{below}</text>',
-            "</svg>",
-            "",
-        ]
-    )
+    return [
+        Stroke("area", area, "#e1e8ed"),
+        *(
+            Stroke("line", _points(result.pods.astype(float), top), _colour(i))
+            for i, (_, result) in enumerate(runs)
+        ),
+        *(Words(name, (_MARGIN + 8 + 140 * i, 16), _colour(i)) for i, (name, _) in enumerate(runs)),
+        Words(f"{top:.0f}", (4, 30)),
+        Words("0", (4, ground)),
+        Words(below, (_MARGIN, HEIGHT - 12)),
+    ]
 
 
 def _colour(i: int) -> str:
     return _COLOURS[i % len(_COLOURS)]
 
 
-def _points(values: Trace, top: float) -> str:
+def _points(values: Trace, top: float) -> list[Point]:
     """Return a point for every third pixel at most; the greatest of those that share it."""
-    width = _WIDTH - 10 - _MARGIN
+    width = WIDTH - 10 - _MARGIN
     parts = np.array_split(values, min(width // 3, len(values)))
-    ground, step = _HEIGHT - _MARGIN, width / len(parts)
-    return " ".join(
-        f"{_MARGIN + i * step:.0f},{ground - (ground - 24) * float(part.max()) / top:.1f}"
+    ground, step = HEIGHT - _MARGIN, width / len(parts)
+    return [
+        (_MARGIN + i * step, ground - (ground - 24) * float(part.max()) / top)
         for i, part in enumerate(parts)
-    )
+    ]
