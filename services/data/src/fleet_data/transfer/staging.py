@@ -5,12 +5,12 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from itertools import chain, islice
 from typing import Any
 
 from fleet_common.errors import InvalidInput
-from fleet_data.crm.models import FieldDef, ObjectDef
+from fleet_data.crm.models import FieldDef, ObjectDef, Scalar
 from fleet_data.crm.values import parse_value
 from fleet_data.ids import uuid7
 from fleet_data.transfer.models import ImportRequest, Reject
@@ -35,11 +35,14 @@ class Stage:
         held = list(_up_to_first(lines))
         self._lines = chain(held, lines)
         self._ignored: frozenset[str] = frozenset()
-        self._named = self._names(held[-1][1] if held else {})
-        self._takes_id = "id" in self._named.values()
-        if self._takes_id and request.match_on != "id":
+        named = self._names(held[-1][1] if held else {})
+        if "id" in named.values() and request.match_on != "id":
             raise InvalidInput("a file with an id is matched on it: leave out match_on or the id")
-        self.fields = [_writable(of, n) for n in self._named.values() if n != "id"]
+        self._read = [
+            (key, of.fields[name], _reader(of.fields[name])) for key, name in named.items()
+        ]
+        self._known = named.keys() | self._ignored
+        self.fields = [_writable(of, n) for n in named.values() if n != "id"]
         if request.match_on not in ("id", *(f.name for f in self.fields)):
             raise InvalidInput(f"the file has no {request.match_on} to match on")
         self.rejects: list[Reject] = []
@@ -84,14 +87,10 @@ class Stage:
             return None
 
     def _row(self, line: int, record: Mapping[str, Any]) -> list[Any]:
-        if unknown := record.keys() - self._named.keys() - self._ignored:
-            raise InvalidInput(
-                f"{min(unknown)[:60]!r} is in no earlier line: name it in the mapping"
-            )
-        values = {
-            name: parse_value(self._of.fields[name], _typed(self._of.fields[name], record.get(key)))
-            for key, name in self._named.items()
-        }
+        if not record.keys() <= self._known:
+            unknown = min(record.keys() - self._known)
+            raise InvalidInput(f"{unknown[:60]!r} is in no earlier line: name it in the mapping")
+        values = {field.name: read(field, record.get(key)) for key, field, read in self._read}
         id_ = values.pop("id", None)
         own = [values[f.name] for f in self.fields if not f.custom]
         props = {f.name: values[f.name] for f in self.fields if f.custom}
@@ -128,8 +127,13 @@ def _writable(of: ObjectDef, name: str) -> FieldDef:
     return field
 
 
-def _typed(field: FieldDef, value: Any) -> Any:
-    """Return what a file without types writes for true and false as that."""
-    if field.kind == "boolean" and isinstance(value, str):
-        return {"true": True, "false": False}.get(value.strip().lower(), value.strip() or None)
-    return value
+def _reader(field: FieldDef) -> Callable[[FieldDef, Any], Scalar]:
+    """Return what reads a value of the field from a file."""
+    return _boolean if field.kind == "boolean" else parse_value
+
+
+def _boolean(field: FieldDef, value: Any) -> Scalar:
+    """Read what a file without types writes for true and false as that."""
+    if isinstance(value, str):
+        value = {"true": True, "false": False}.get(value.strip().lower(), value)
+    return parse_value(field, value)
