@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import product
 from typing import Any
 
 import pytest
@@ -11,6 +12,9 @@ from fastmcp.client.transports import StreamableHttpTransport
 from fastmcp_tasks import call_tool_task
 
 from fleet_common.testing.wire import about_task, answer
+
+CAPABILITIES = "io.modelcontextprotocol/clientCapabilities"
+TASKS = "io.modelcontextprotocol/tasks"
 
 
 @pytest.fixture
@@ -51,6 +55,17 @@ async def test_somebody_elses_task_and_no_task_look_alike(fleet: Any) -> None:
         await task.result()
 
 
+async def test_a_client_that_does_not_know_tasks_is_told_what_it_lacks(fleet: Any) -> None:
+    asked = product(["tasks/get", "tasks/update", "tasks/cancel"], ["aiml.none", "none"])
+    async with fleet.client() as client:
+        for method, task_id in asked:
+            request = about_task(method, task_id)
+            request["json"]["params"]["_meta"][CAPABILITIES] = {}
+            said = answer(await client.post("/mcp", **request))["error"]
+            assert said["code"] == -32021, (method, task_id)
+            assert said["data"] == {"requiredCapabilities": {"extensions": {TASKS: {}}}}
+
+
 @pytest.mark.parametrize("task_id", ["", "\ud800", "aiml.\ud800", 7, None, []])
 async def test_a_malformed_id_is_the_callers_mistake(fleet: Any, task_id: Any) -> None:
     request = about_task("tasks/get", "unused")
@@ -67,4 +82,4 @@ async def test_the_gateway_says_that_there_are_tasks(fleet: Any) -> None:
     async with client_of(fleet) as client:
         capabilities = client.session.server_capabilities
     assert capabilities is not None
-    assert "io.modelcontextprotocol/tasks" in (capabilities.extensions or {})
+    assert TASKS in (capabilities.extensions or {})

@@ -12,7 +12,7 @@ from typing import Any
 from fastmcp.server.extensions import MethodBinding, ServerExtension
 from fastmcp.utilities.tasks import TASKS_EXTENSION_ID
 from mcp import MCPError
-from mcp_types import INVALID_PARAMS, RequestParams
+from mcp_types import INVALID_PARAMS, MISSING_REQUIRED_CLIENT_CAPABILITY, RequestParams
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 from pydantic import BaseModel, Field
 
@@ -31,8 +31,14 @@ class TaskCapability(ServerExtension):
     def methods(self) -> Sequence[MethodBinding]:
         """Return the handlers of ids that no service has."""
         versions = frozenset(MODERN_PROTOCOL_VERSIONS)
-        return [MethodBinding(name, _Params, _unknown, versions) for name in sorted(TASKS)]
+        return [MethodBinding(name, _Params, self._unknown, versions) for name in sorted(TASKS)]
 
-
-async def _unknown(_context: Any, params: _Params) -> BaseModel:
-    raise MCPError(INVALID_PARAMS, f"Task {params.task_id} not found")
+    async def _unknown(self, context: Any, params: _Params) -> BaseModel:
+        # The services ask this first, too.
+        if self.client_settings(context) is None:
+            raise MCPError(
+                MISSING_REQUIRED_CLIENT_CAPABILITY,
+                f"the client did not declare {self.identifier}",
+                {"requiredCapabilities": {"extensions": {self.identifier: {}}}},
+            )
+        raise MCPError(INVALID_PARAMS, f"Task {params.task_id} not found")
