@@ -1,4 +1,4 @@
-"""The protocol's official conformance suite, against a server of the fleet's app factory, alone and behind the gateway."""
+"""The official conformance suite, against a server made by the fleet's app factory, alone and behind the gateway."""
 
 from __future__ import annotations
 
