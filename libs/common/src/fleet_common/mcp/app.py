@@ -185,7 +185,11 @@ def create_worker_app(
     server = create_server(service, working, runtime=run)
     if not server._extensions:  # noqa: SLF001 - tasks are the only one
         raise SettingsError(f"{service.name} has no tool that may run as a task")
-    return assemble([], settings, run, lifespan=mcp_transport(server).router.lifespan_context)
+    app = assemble([], settings, run, lifespan=mcp_transport(server).router.lifespan_context)
+    run.metrics.admission_limit.set(
+        0
+    )  # no door leads to a slot: autoscaling counts those of servers
+    return app
 
 
 def open_credentials(settings: ServiceSettings, runtime: Runtime) -> Credentials:

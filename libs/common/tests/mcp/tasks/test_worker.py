@@ -109,7 +109,9 @@ async def test_a_worker_has_health_and_metrics_and_no_door(fleet: Any) -> None:
     app = await asyncio.to_thread(create_worker_app, fleet.service, fleet.settings)
     async with serving(app) as url, httpx.AsyncClient(base_url=url) as http:
         assert (await http.get("/readyz")).status_code == 200
-        assert f'mcp_tasks_pending{{queue="{fleet.name}"' in (await http.get("/metrics")).text
+        metrics = (await http.get("/metrics")).text
+        assert f'mcp_tasks_pending{{queue="{fleet.name}"' in metrics
+        assert f'mcp_admission_limit{{service="{fleet.name}"}} 0.0' in metrics
         assert (await http.post("/mcp", json={})).status_code == 404
 
 
