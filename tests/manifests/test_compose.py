@@ -49,7 +49,7 @@ def test_whatever_is_mounted_from_here_is_there() -> None:
         volume for each in COMPOSE["services"].values() for volume in each.get("volumes", [])
     ]
     ours = [volume.split(":")[0] for volume in volumes if volume.startswith(".")]
-    assert len(ours) == 6
+    assert len(ours) == 7
     assert [each for each in ours if not (DOCKER / each).exists()] == []
 
 
