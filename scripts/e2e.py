@@ -2,8 +2,11 @@
 
 FLEET_E2E_LOAD   how images get there: kind:NAME, k3d:NAME, registry:HOST, cmd:SHELL (with $IMG), none (they are)
 FLEET_E2E_OVERLAY  local (default) or local-embedded
-METRICS          prometheus-adapter or keda: what autoscaling reads; without it scaling is not tried
-FLEET_E2E_SECONDS  how long load lasts in each part (90); scaling waits five times as long for the way back
+METRICS          prometheus-adapter or keda: what autoscaling reads; without it scaling is not tried. Prometheus must
+                 have the rules of k8s/components/monitoring/rules/scaling.yaml, the adapter its externalRules
+FLEET_E2E_PROMETHEUS  where KEDA finds it, such as http://prometheus.monitoring:9090
+FLEET_E2E_SECONDS  how long load lasts in each part (90)
+Where scaling is tried pods have few slots, so that a laptop's load fills them; rules and behaviours are as they are.
 Without a cluster nothing is tried, which is no failure.
 """
 
@@ -18,6 +21,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +36,12 @@ SERVICES = ("data", "devops", "aiml")
 SCALERS = {"prometheus-adapter": "autoscale-hpa", "keda": "autoscale-keda"}
 SECONDS = float(os.environ.get("FLEET_E2E_SECONDS", "90"))
 AT_ONCE = 48
+SLOTS = {"data": 1, "devops": 1, "aiml": 1}
+"""Of a pod where scaling is tried; twice as many calls may wait. The gateway, with so few, would hold calls back."""
+PODS = (1, 4)
 _READY_S = 600
+_SETTLES_S = 900  # windows of three minutes, halves each minute, and what reads metrics may be slow to find them
+_IDLE_S = 60
 
 
 class Failed(Exception):
@@ -62,8 +71,8 @@ def read(*words: str) -> Any:
 def chosen_manifests() -> Iterator[Path]:
     """Yield a kustomization of the overlay with what this run adds to it."""
     how, _, where = os.environ.get("FLEET_E2E_LOAD", "none").partition(":")
-    scaler = [SCALERS[os.environ["METRICS"]]] if "METRICS" in os.environ else []
-    added = ["e2e-driver", "github-emulator", *scaler]
+    metrics = os.environ.get("METRICS")
+    added = ["e2e-driver", "github-emulator", *([SCALERS[metrics]] if metrics else [])]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name).resolve()
 
@@ -79,8 +88,41 @@ def chosen_manifests() -> Iterator[Path]:
         if how == "registry":
             names = [f"fleet/{each}" for each in ("gateway", *SERVICES)]
             content["images"] = [{"name": each, "newName": f"{where}/{each}"} for each in names]
+        if metrics:
+            content["patches"] = [
+                _patch(kind, service, changes)
+                for service in SLOTS
+                for kind, changes in _small(metrics, service).items()
+            ]
+        if address := os.environ.get("FLEET_E2E_PROMETHEUS"):
+            place = "/spec/triggers/0/metadata/serverAddress"
+            content["patches"].append(_patch("ScaledObject", ".*", {place: address}))
+            place = place.replace("0", "1")
+            content["patches"].append(_patch("ScaledObject", "aiml", {place: address}))
         (folder / "kustomization.yaml").write_text(yaml.safe_dump(content))
         yield folder
+
+
+def _small(metrics: str, service: str) -> dict[str, dict[str, Any]]:
+    """Return what makes a service's pods small, by kind: values by their places."""
+    slots, (fewest, most), told = SLOTS[service], PODS, f"/data/FLEET_{service.upper()}"
+    pods = {f"{told}_SLOTS": str(slots), f"{told}_QUEUE": str(2 * slots)}
+    if metrics == "prometheus-adapter":
+        target = "/spec/metrics/0/external/target/averageValue"
+        bounds = {"/spec/minReplicas": fewest, "/spec/maxReplicas": most}
+        return {"ConfigMap": pods, "HorizontalPodAutoscaler": {target: str(slots), **bounds}}
+    scaled: dict[str, Any] = {"/spec/minReplicaCount": fewest, "/spec/maxReplicaCount": most}
+    goes_to_zero = service == "aiml"
+    for trigger in range(2 if goes_to_zero else 1):
+        scaled[f"/spec/triggers/{trigger}/metadata/threshold"] = str(slots)
+    if goes_to_zero:
+        scaled["/spec/cooldownPeriod"] = _IDLE_S
+    return {"ConfigMap": pods, "ScaledObject": scaled}
+
+
+def _patch(kind: str, name: str, changes: dict[str, Any]) -> dict[str, Any]:
+    steps = [{"op": "replace", "path": path, "value": value} for path, value in changes.items()]
+    return {"target": {"kind": kind, "name": f"^{name}$"}, "patch": yaml.safe_dump(steps)}
 
 
 def load_images(folder: Path) -> str:
@@ -177,8 +219,16 @@ def _under_load(service: str, act: Callable[[str], None], lost: int = AT_ONCE) -
 
 def _kill_one(service: str) -> None:
     selector = f"app.kubernetes.io/name={service},app.kubernetes.io/component=server"
-    pods = read("pods", f"--selector={selector}")["items"]
-    run("delete", "pod", pods[0]["metadata"]["name"], "--grace-period=0", "--force")
+    found: list[Any] = []
+
+    def are_there() -> bool:
+        found[:] = read("pods", f"--selector={selector}", "--field-selector=status.phase=Running")[
+            "items"
+        ]
+        return bool(found)
+
+    _wait(are_there, SECONDS / 2, f"{service} has no pod to kill")
+    run("delete", "pod", found[0]["metadata"]["name"], "--grace-period=0", "--force")
 
 
 def _roll(service: str) -> None:
@@ -186,11 +236,45 @@ def _roll(service: str) -> None:
     run("rollout", "status", f"deployment/{service}", f"--timeout={_READY_S}s")
 
 
+@dataclass(frozen=True)
+class Autoscaler:
+    """An HPA, made by us or by KEDA, as it is now."""
+
+    name: str
+    target: str
+    floor: int
+    can_read: bool
+    reading: str
+
+    @classmethod
+    def all(cls) -> dict[str, Autoscaler]:
+        """Return those there are, by what they scale."""
+        found = [cls.of(each) for each in read("hpa")["items"]]
+        return {each.target: each for each in found}
+
+    @classmethod
+    def of(cls, manifest: Any) -> Autoscaler:
+        """Return what the API server says of one."""
+        spec, status = manifest["spec"], manifest.get("status", {})
+        active = [c for c in status.get("conditions", []) if c["type"] == "ScalingActive"]
+        # With no pod there is nothing to scale, and KEDA itself looks.
+        can_read = any(c["status"] == "True" or c["reason"] == "ScalingDisabled" for c in active)
+        metrics = [each.get("external") for each in status.get("currentMetrics") or []]
+        values = [each["current"].get("averageValue", "?") for each in metrics if each]
+        return cls(
+            manifest["metadata"]["name"],
+            spec["scaleTargetRef"]["name"],
+            spec["minReplicas"],
+            can_read,
+            "/".join(values),
+        )
+
+
 def scales() -> str:
     """Each autoscaled service grows under load and shrinks after it."""
     if "METRICS" not in os.environ:
         return "not tried: METRICS is not set"
-    targets = {each["spec"]["scaleTargetRef"]["name"] for each in read("hpa")["items"]}
+    targets = Autoscaler.all()
     found = [_scale(service) for service in SERVICES if service in targets]
     if not found:
         raise Failed("no service has an autoscaler")
@@ -198,23 +282,26 @@ def scales() -> str:
 
 
 def _scale(service: str) -> str:
-    before = _replicas(service)
-    began = time.monotonic()
+    def now() -> Autoscaler:
+        return Autoscaler.all()[service]
+
+    _wait(lambda: now().can_read, _SETTLES_S, f"{service}: the HPA cannot read its metric")
+    floor = now().floor
+    _wait(lambda: _replicas(service) <= floor, _SETTLES_S, f"{service} is not at rest")
+    before, began = _replicas(service), time.monotonic()
     with load(service, SECONDS):
-        grown_s = (
-            _wait(lambda: _replicas(service) > before, SECONDS, f"{service} did not grow") - began
-        )
-        most = before
+        grown_s = _wait(lambda: _replicas(service) > floor, SECONDS, f"{service} did not grow")
+        most, reading = 0, now().reading
         while time.monotonic() - began < SECONDS:
             most = max(most, _replicas(service))
             time.sleep(2)
     ended = time.monotonic()
-    shrunk_s = (
-        _wait(lambda: _replicas(service) <= before, SECONDS * 5, f"{service} did not shrink")
-        - ended
+    shrunk_s = _wait(
+        lambda: _replicas(service) <= floor, _SETTLES_S, f"{service} did not shrink again"
     )
     return (
-        f"{service}: {before} → {most} after {grown_s:.0f} s, back {shrunk_s:.0f} s after the load"
+        f"{service}: {before} → {most} after {grown_s - began:.0f} s, at {reading} slots a pod of "
+        f"{SLOTS[service]}, back {shrunk_s - ended:.0f} s after the load"
     )
 
 

@@ -22,12 +22,13 @@ Era: TypeAlias = Literal["auto", "legacy"]
 GATEWAY = os.environ.get("E2E_GATEWAY", "http://gateway:8080")
 KEY = os.environ["E2E_KEY"]
 ERAS: tuple[Era, ...] = ("auto", "legacy")
-# A call of each service that takes a while, and one that is quick. Any: arguments of a tool.
+# A call of each service to load it with, well within the scaling policy's `service_s` even on a slow machine, as a
+# longer one says that a downstream is slow; and one to see that it answers. Any: arguments of a tool.
 Call: TypeAlias = tuple[str, dict[str, Any]]
 SLOW: dict[str, Call] = {
-    "data": ("db_query", {"sql": "SELECT count(*) AS n FROM generate_series(1, 300000)"}),
+    "data": ("db_query", {"sql": "SELECT count(*) AS n FROM generate_series(1, 5000)"}),
     "devops": ("gh_file_read", {"owner": "admin", "repo": "shop", "path": "hello.txt"}),
-    "aiml": ("embed_texts", {"texts": [f"{n} lamps are lit " * 30 for n in range(32)]}),
+    "aiml": ("embed_texts", {"texts": [f"{n} lamps are lit " * 15 for n in range(2)]}),
 }
 QUICK: dict[str, Call] = {
     "data": ("crm_search", {"object": "contact", "limit": 1}),
