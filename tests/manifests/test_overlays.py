@@ -11,13 +11,13 @@ from typing import TypeAlias
 import pytest
 import yaml
 
-from manifest_rules import complaints
+from manifest_rules import complaints, workloads
 from manifests import Manifest, problem, render
 
 K8S = Path(__file__).parents[2] / "k8s"
 FLEETS = sorted(each.parent for each in (K8S / "overlays").glob("*/kustomization.yaml"))
 TEAMS = sorted(each.parent for each in (K8S / "overlays").glob("*/*/kustomization.yaml"))
-OWN = {"backing-stores", "first-secrets", "qdrant", "embedded-vectors"}
+OWN = {"backing-stores", "first-secrets", "qdrant", "embedded-vectors", "laptop"}
 """Components that overlays choose themselves."""
 REQUIRED = {"data-files", "data-migrate"}
 """Components that staging and production have, and a cluster to try things on has instead of."""
@@ -96,6 +96,26 @@ def test_a_fleet_with_any_valid_components_is_deployable(choice: Choice, tmp_pat
     assert [found for each in manifests if (found := problem(each))] == []
     assert complaints(manifests) == []
     assert {where(each) for each in manifests} == {namespace_of(overlay)}
+
+
+CPU = {"": 1.0, "m": 1e-3}
+MEMORY = {"Mi": 1 / 1024, "Gi": 1.0}
+
+
+def amount(text: object, units: dict[str, float]) -> float:
+    number = str(text).rstrip("".join(units))
+    return float(number) * units[str(text).removeprefix(number)]
+
+
+def test_the_local_fleet_fits_on_a_laptop_with_two_of_each_server() -> None:
+    cpu = memory = 0.0
+    for each in workloads(render(K8S / "overlays/local")):
+        is_server = each.labels.get("app.kubernetes.io/component") == "server"
+        asked = each.spec["containers"][0]["resources"]["requests"]
+        cpu += (1 + is_server) * amount(asked["cpu"], CPU)
+        memory += (1 + is_server) * amount(asked["memory"], MEMORY)
+    assert cpu <= 4
+    assert memory <= 8
 
 
 @pytest.mark.parametrize("folder", TEAMS, ids=lambda folder: "/".join(folder.parts[-2:]))

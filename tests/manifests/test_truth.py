@@ -15,9 +15,10 @@ from fastmcp import FastMCP
 from fastmcp.tools import FunctionTool
 
 import release
+from fleet_autoscale.policy import load
 from fleet_common.mcp import Service
 from fleet_common.settings import ServiceSettings
-from manifest_rules import OUTSIDE, environment_of
+from manifest_rules import OUTSIDE, environment_of, workloads
 from manifests import Manifest, render, title
 from packages import package
 
@@ -111,6 +112,19 @@ def test_the_slots_are_what_the_scaling_policy_counts_with(fleet: list[Manifest]
         if "pool" in policy:
             # Two roles, a pool each
             assert 2 * int(told[f"FLEET_{name.upper()}_POOL_SIZE"]) == policy["pool"]["size"]
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_a_server_asks_for_what_the_policy_says_that_it_takes(service: str) -> None:
+    planned = load().services[service]
+    (server,) = [e for e in workloads(render(OVERLAYS / "production")) if e.name == service]
+    resources = server.spec["containers"][0]["resources"]
+    asked, limit = resources["requests"], resources["limits"]
+    assert int(asked["cpu"].removesuffix("m")) == pytest.approx(1e3 * planned.cpu_cores, rel=0.1)
+    assert int(asked["memory"].removesuffix("Mi")) == planned.memory_mib
+    most = limit["memory"].replace("1Gi", "1024Mi").removesuffix("Mi")
+    assert float(most) >= planned.memory_mib
+    assert limit.get("cpu") in {None, "2"}
 
 
 def test_the_readme_names_every_secret_that_pods_mount() -> None:

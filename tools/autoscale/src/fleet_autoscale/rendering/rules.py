@@ -59,18 +59,19 @@ def _rules(name: str, service: ServicePolicy) -> list[tuple[str, str]]:
     me = f'{{service="{name}"}}'
     found = [
         ("present_slots", f"sum {_BY} (mcp_admission_limit{me})"),
+        ("pod_slots", f"avg {_BY} (mcp_admission_limit{me} > 0)"),
         ("waiting_calls", f"sum {_BY} (mcp_admission_waiting{me})"),
         ("running_slots", f"sum {_BY} (mcp_admission_inflight{me})"),
         ("service_seconds", _service_seconds(me, service, "5m")),
         ("service_seconds:recent", _service_seconds(me, service, f"{GATE_WINDOW_S}s")),
         ("demand_slots", _demand(me, service)),
-        ("cpu_slots", _cpu(me, service)),
+        ("cpu_slots", _cpu(me)),
         ("p95_pressure", _p95_pressure(me, service)),
         ("memory_pressure", _memory_pressure(me, service)),
         ("pressure_slots", _pressure_slots(me)),
     ]
     if service.engine:
-        found.append(("engine_slots", _engine(me, service.slots, service.engine)))
+        found.append(("engine_slots", _engine(me, service.engine)))
     if service.worker:
         found.append(("tasks_pending", _tasks(name)))
     return [*found, ("required_slots", _required(me, service))]
@@ -103,9 +104,10 @@ def _demand(me: str, service: ServicePolicy) -> str:
     )
 
 
-def _cpu(me: str, service: ServicePolicy) -> str:
+def _cpu(me: str) -> str:
+    """Return the slots of as many pods as the CPU in use fills, at as many a pod as pods say they have."""
     used = f"rate(process_cpu_seconds_total[1m]) {_joined(me)}"
-    return f"sum {_BY} ({used}) / {CPU_CORES:g} * {service.slots}"
+    return f"sum {_BY} ({used}) / {CPU_CORES:g} * {_ON} fleet:pod_slots{me}"
 
 
 def _p95_pressure(me: str, service: ServicePolicy) -> str:
@@ -138,9 +140,9 @@ def _pressure_slots(me: str) -> str:
     return f"{worst} * {_ON} fleet:present_slots{me}"
 
 
-def _engine(me: str, slots: int, engine: Engine) -> str:
+def _engine(me: str, engine: Engine) -> str:
     tokens = engine.tokens_per_s * engine.drain_s
-    return f"sum {_BY} (aiml_queue_tokens{me}) / {tokens:g} * {slots}"
+    return f"sum {_BY} (aiml_queue_tokens{me}) / {tokens:g} * {_ON} fleet:pod_slots{me}"
 
 
 def _required(me: str, service: ServicePolicy) -> str:
