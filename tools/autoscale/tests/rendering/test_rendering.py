@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import re
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ HPA = Path("k8s/components/autoscale-hpa")
 KEDA = Path("k8s/components/autoscale-keda")
 
 
+@cache
 def made(path: Path) -> Any:
     return yaml.safe_load(TEXTS[path])
 
@@ -47,6 +49,7 @@ def test_only_one_services_files_change_with_its_policy(tmp_path: Path) -> None:
     assert HPA / "devops/hpa.yaml" in changed
 
 
+@pytest.mark.timeout(30)  # a quarter of a second of YAML, three times: long where coverage looks on
 def test_render_writes_and_check_fails_until_it_has(tmp_path: Path) -> None:
     words = ["render", "--root", str(tmp_path)]
     assert CliRunner().invoke(main, [*words, "--check"]).exit_code == 1
