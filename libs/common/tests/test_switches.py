@@ -27,7 +27,7 @@ from fleet_common.testing.audit import MemorySink
 @pytest.fixture
 async def redis(redis_url: str) -> AsyncGenerator[Redis]:
     """A database of the server for this file alone: the switchboard has one name in each."""
-    client = create_redis(redis_url.replace("/0?", "/7?"))
+    client = create_redis(redis_url.removesuffix("/0") + "/7", timeout_s=8)
     await client.delete(STREAM)
     yield client
     await client.delete(STREAM)

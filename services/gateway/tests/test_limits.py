@@ -39,7 +39,7 @@ def gateway_settings(tmp_path: Path, redis_url: str) -> dict[str, Any]:
     limits = {"calls": {"per_minute": 1, "burst": 3}, "tools": ECHO_ONCE}
     role = {"scopes": ["data:read", "devops:read", "aiml:read"], "limits": limits}
     path.write_text(json.dumps({"version": 1, "roles": {"viewer": role}}))
-    return {"policy_file": path, "redis_url": SecretStr(redis_url.replace("/0?", "/8?"))}
+    return {"policy_file": path, "redis_url": SecretStr(redis_url.removesuffix("/0") + "/8")}
 
 
 @pytest.fixture

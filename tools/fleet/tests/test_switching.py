@@ -60,7 +60,7 @@ _WITHIN_S = 5.0
 @pytest.fixture(scope="module")
 def switch_url(redis_url: str) -> Iterator[str]:
     """A database of its own: the switchboard has one name in each."""
-    url = redis_url.replace("/0?", "/9?")
+    url = redis_url.removesuffix("/0") + "/9"
     with Redis.from_url(url) as redis:
         redis.delete(STREAM)
         yield url

@@ -93,7 +93,7 @@ async def test_a_used_seal_is_remembered_longer_than_it_lives(clock: ManualClock
 
 
 async def test_replicas_know_of_each_others_used_seals(redis_url: str) -> None:
-    one, two = create_redis(redis_url), create_redis(redis_url)
+    one, two = create_redis(redis_url, timeout_s=8), create_redis(redis_url, timeout_s=8)
     seal = Seals(KEY, RedisNonces(one)).issue(ASK, "two_step")
     await Seals(KEY, RedisNonces(one)).redeem(seal, ASK, "two_step")
     with pytest.raises(ApprovalInvalid, match="used"):

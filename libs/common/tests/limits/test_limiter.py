@@ -94,11 +94,10 @@ class Proxy:
 
 @pytest.fixture
 async def proxy(redis_url: str) -> AsyncGenerator[tuple[Proxy, str]]:
-    impatient = redis_url.partition("?")[0]
-    host = impatient.rpartition("@")[2].partition("/")[0]
+    host = redis_url.rpartition("@")[2].partition("/")[0]
     proxy = Proxy(int(host.rpartition(":")[2]))
     async with proxy.serving() as address:
-        yield proxy, impatient.replace(host, address)
+        yield proxy, redis_url.replace(host, address)
 
 
 @pytest.fixture

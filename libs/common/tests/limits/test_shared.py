@@ -99,7 +99,7 @@ SHAPES = st.lists(
 async def test_the_script_decides_as_a_leaking_bucket(
     redis_url: str, shapes: list[tuple[int, int]], steps: list[tuple[list[list[int]], float]]
 ) -> None:
-    redis = create_redis(redis_url)
+    redis = create_redis(redis_url, timeout_s=8)
     shared = SharedBuckets(redis)
     name = secrets.token_hex(6)
     rows = [
@@ -128,7 +128,7 @@ async def test_the_script_decides_as_a_leaking_bucket(
 async def test_callers_of_many_replicas_never_exceed_the_limit_together(
     redis_url: str, prefix: str
 ) -> None:
-    clients = [create_redis(redis_url) for _ in range(4)]
+    clients = [create_redis(redis_url, timeout_s=8) for _ in range(4)]
     replicas = [SharedBuckets(client) for client in clients]
     caller, tenant = bucket(f"{prefix}:caller", 50, 3600), bucket(f"{prefix}:tenant", 70, 3600)
 

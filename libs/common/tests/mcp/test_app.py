@@ -94,7 +94,7 @@ async def test_the_use_of_a_key_is_written_down_when_the_process_ends_at_the_lat
         httpx.AsyncClient(base_url=url) as client,
     ):
         await client.post("/key/mcp", json=request["json"], headers=headers)
-    redis = create_redis(redis_url)
+    redis = create_redis(redis_url, timeout_s=8)
     used = await KeyUsage(redis).read()
     await redis.aclose(close_connection_pool=True)
     assert datetime.now(UTC) - used[viewer_key.split("_")[1]] < timedelta(minutes=1)

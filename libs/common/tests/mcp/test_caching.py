@@ -129,7 +129,7 @@ async def asked(cache: Cache, version: str, call: dict[str, Any]) -> str:
 async def test_nobody_is_ever_given_an_answer_that_was_made_for_others(
     redis_url: str, call: dict[str, Any], other: dict[str, Any]
 ) -> None:
-    redis = create_redis(redis_url)
+    redis = create_redis(redis_url, timeout_s=8)
     cache, version = Cache(redis, Metrics("test")), secrets.token_hex(4)
     try:
         for each in one_by_one(call, other):

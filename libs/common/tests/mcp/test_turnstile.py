@@ -287,6 +287,6 @@ async def test_the_typescript_client_reads_the_refusal_and_goes_on(
 
 @pytest.fixture
 async def board(redis_url: str) -> AsyncGenerator[Switchboard]:
-    redis = create_redis(redis_url)
+    redis = create_redis(redis_url, timeout_s=8)
     yield Switchboard(redis)
     await redis.aclose(close_connection_pool=True)

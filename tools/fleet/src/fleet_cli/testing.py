@@ -110,10 +110,8 @@ def valkey_url() -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def redis_url(valkey_url: str) -> str:
-    """The same server, for clients that give it more than the usual second: a loaded machine stalls for longer."""
-    return (
-        f"{valkey_url}{'&' if '?' in valkey_url else '?'}socket_timeout=8&socket_connect_timeout=8"
-    )
+    """The same server under the name of the protocol."""
+    return valkey_url
 
 
 @pytest.fixture(scope="session")

@@ -144,7 +144,7 @@ class Replicas:
     @asynccontextmanager
     async def desk(self) -> AsyncGenerator[Desk]:
         """Yield the desk as the gateway has it."""
-        redis = create_redis(self.redis_url)
+        redis = create_redis(self.redis_url, timeout_s=8)
         try:
             yield Desk(redis)
         finally:
