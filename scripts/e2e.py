@@ -94,11 +94,11 @@ def chosen_manifests() -> Iterator[Path]:
                 for service in SLOTS
                 for kind, changes in _small(metrics, service).items()
             ]
-        if address := os.environ.get("FLEET_E2E_PROMETHEUS"):
-            place = "/spec/triggers/0/metadata/serverAddress"
-            content["patches"].append(_patch("ScaledObject", ".*", {place: address}))
-            place = place.replace("0", "1")
-            content["patches"].append(_patch("ScaledObject", "aiml", {place: address}))
+        address = os.environ.get("FLEET_E2E_PROMETHEUS")
+        if metrics == "keda" and address:
+            for scaled, trigger in ((".*", 0), ("aiml", 1)):
+                place = f"/spec/triggers/{trigger}/metadata/serverAddress"
+                content["patches"].append(_patch("ScaledObject", scaled, {place: address}))
         (folder / "kustomization.yaml").write_text(yaml.safe_dump(content))
         yield folder
 

@@ -29,9 +29,9 @@ def scaled(fleet: list[Manifest]) -> dict[str, set[float]]:
 def test_what_is_applied_is_valid_and_aims_at_the_slots_that_pods_have(
     metrics: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("FLEET_E2E_PROMETHEUS", "http://elsewhere:9090")
     if metrics:
         monkeypatch.setenv("METRICS", metrics)
-        monkeypatch.setenv("FLEET_E2E_PROMETHEUS", "http://elsewhere:9090")
     with e2e.chosen_manifests() as folder:
         fleet = render(folder)
     assert [found for each in fleet if (found := problem(each))] == []

@@ -186,9 +186,8 @@ def create_worker_app(
     if not server._extensions:  # noqa: SLF001 - tasks are the only one
         raise SettingsError(f"{service.name} has no tool that may run as a task")
     app = assemble([], settings, run, lifespan=mcp_transport(server).router.lifespan_context)
-    run.metrics.admission_limit.set(
-        0
-    )  # no door leads to a slot: autoscaling counts those of servers
+    # No door leads to a slot here: autoscaling counts those of servers.
+    run.metrics.admission_limit.set(0)
     return app
 
 

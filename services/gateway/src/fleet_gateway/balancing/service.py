@@ -100,9 +100,8 @@ class Pool:
         self._held = 0
         self._metrics = metrics
         self.breaker.export(metrics.all, service)
-        metrics.held.labels(
-            dep=service
-        )  # series that begin at zero, or a rate would miss the first ones
+        # Series that begin at zero, or a rate would miss the first ones.
+        metrics.held.labels(dep=service)
         metrics.ejections.labels(dep=service)
         self._failures = metrics.failures.labels(dep=service)
 

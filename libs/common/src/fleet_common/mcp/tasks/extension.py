@@ -99,9 +99,8 @@ class FleetTasks(TasksExtension):
                 )
             return await call_next()
         if asks_first(tool) and not context.input_responses:
-            return (
-                await call_next()
-            )  # its question; the call that brings the answers becomes the task
+            # Its question: the call that brings the answers becomes the task.
+            return await call_next()
         return await self._submit(tool, _brought(params.arguments or {}, context))
 
     @asynccontextmanager
