@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
+import e2e
 from manifest_rules import Workload, workloads
 from manifests import Manifest, render
 
-K8S = Path(__file__).parents[2] / "k8s"
 ANYWHERE = "somebody of another namespace"
 WORLD = "an address outside"
 SERVERS = {"gateway": 8080, "data": 8081, "devops": 8082, "aiml": 8083}
@@ -43,19 +41,9 @@ DENIED: list[tuple[str, str, int]] = [
 
 
 @pytest.fixture(scope="module")
-def fleet(tmp_path_factory: pytest.TempPathFactory) -> list[Manifest]:
-    folder = tmp_path_factory.mktemp("fleet")
-    up = Path(*[".."] * (len(folder.parts) - 1))
-    content = {
-        "namespace": "mcp-fleet",
-        "resources": [str(up / (K8S / "overlays/local").relative_to("/"))],
-        "components": [
-            str(up / (K8S / "components" / each).relative_to("/"))
-            for each in ("e2e-driver", "github-emulator")
-        ],
-    }
-    (folder / "kustomization.yaml").write_text(yaml.safe_dump(content))
-    return render(folder)
+def fleet() -> list[Manifest]:
+    with e2e.chosen_manifests() as folder:
+        return render(folder)
 
 
 def selects(selector: Manifest, labels: dict[str, str]) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import os
 import ssl
 import sys
 import threading
@@ -18,8 +17,8 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-import yaml
 
+import e2e
 from fleet_cli.testing import PostgresServer
 from fleet_common.testing.certificates import authority
 from local_node import NAMESPACE, NETWORK, Node, Pod
@@ -175,19 +174,10 @@ def endpoint_slice(pod: Pod) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="session")
-def manifests(tmp_path_factory: pytest.TempPathFactory) -> list[Manifest]:
+def manifests() -> list[Manifest]:
     """The local overlay with a GitHub and the pod from which `make e2e` calls it."""
-    folder = tmp_path_factory.mktemp("overlay")
-    content = {
-        "namespace": NAMESPACE,
-        "resources": [os.path.relpath(ROOT / "k8s/overlays/local", folder)],
-        "components": [
-            os.path.relpath(ROOT / "k8s/components" / each, folder)
-            for each in ("e2e-driver", "github-emulator")
-        ],
-    }
-    (folder / "kustomization.yaml").write_text(yaml.safe_dump(content))
-    return render(folder)
+    with e2e.chosen_manifests() as folder:
+        return render(folder)
 
 
 @pytest.fixture(scope="session")
