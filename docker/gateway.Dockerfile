@@ -15,6 +15,7 @@ RUN --mount=type=cache,target=/var/cache/pip --mount=type=secret,id=ca,required=
     if [ -s /run/secrets/ca ]; then export PIP_CERT=/run/secrets/ca; fi; \
     /opt/venv/bin/pip install -c requirements/constraints.txt "./libs/common[tracing]" ./services/gateway && \
     docker/trim.sh /opt/venv && \
+    apt-get purge -qq -y --auto-remove binutils && \
     /opt/venv/bin/python docker/sbom.py fleet/gateway "$VERSION" > /opt/venv/sbom.cdx.json
 
 FROM python:3.13-slim

@@ -7,13 +7,14 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from importlib.metadata import distributions
+from urllib.parse import quote
 
 
 def components() -> Iterator[dict[str, str]]:
     """Return every package with its package URL."""
     for each in distributions():
         name = each.metadata["Name"].lower().replace("_", "-")
-        yield {"name": name, "version": each.version, "purl": f"pkg:pypi/{name}@{each.version}"}
+        yield _component("pypi", name, each.version)
     listed = subprocess.run(
         ["dpkg-query", "-W", "-f=${Package} ${Version}\\n"],
         capture_output=True,
@@ -22,7 +23,11 @@ def components() -> Iterator[dict[str, str]]:
     )
     for line in listed.stdout.splitlines():
         name, version = line.split()
-        yield {"name": name, "version": version, "purl": f"pkg:deb/debian/{name}@{version}"}
+        yield _component("deb/debian", name, version)
+
+
+def _component(kind: str, name: str, version: str) -> dict[str, str]:
+    return {"name": name, "version": version, "purl": f"pkg:{kind}/{name}@{quote(version, ':')}"}
 
 
 def main(name: str, version: str) -> None:

@@ -90,7 +90,7 @@ def chosen_manifests() -> Iterator[Path]:
             content["images"] = [{"name": each, "newName": f"{where}/{each}"} for each in names]
         if metrics:
             content["patches"] = [
-                _patch(kind, service, changes)
+                _patch(kind, f"{service}-settings" if kind == "ConfigMap" else service, changes)
                 for service in SLOTS
                 for kind, changes in _small(metrics, service).items()
             ]

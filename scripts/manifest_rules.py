@@ -25,6 +25,7 @@ OUTSIDE = {
     ),
     *(("Secret", name) for name in ("gateway", "data", "data-migrator", "devops", "aiml")),
     *(("Secret", name) for name in ("postgres", "redis", "qdrant", "gateway-tls", "first-keys")),
+    ("Secret", "fleet-shared"),
 }
 _WHOLE_FLEET = {"app.kubernetes.io/part-of": "mcp-fleet"}  # of which a team deploys its part
 _IMAGE = re.compile(r"(?P<path>[a-z0-9]+(?:[._/-][a-z0-9]+)*):(?P<tag>[\w.-]+)")
@@ -158,11 +159,21 @@ def images_are_pinned(manifests: list[Manifest]) -> Iterator[str]:
 
 
 def references_resolve(manifests: list[Manifest]) -> Iterator[str]:
-    """Whatever a workload names is among the manifests, or is known to be made by whoever deploys."""
+    """Whatever a workload or a Role names is among the manifests, or is known to be made by whoever deploys."""
     known = OUTSIDE | {(each["kind"], each["metadata"]["name"]) for each in manifests}
+    for each in manifests:
+        for kind, name in {*_ruled(each)} - known:
+            yield f"{each['metadata']['name']}: there is no {kind} {name}"
     for each in workloads(manifests):
         for kind, name in {*_named(each)} - known:
             yield f"{each.name}: there is no {kind} {name}"
+
+
+def _ruled(manifest: Manifest) -> Iterator[tuple[str, str]]:
+    """Yield what a Role names. Where a ConfigMap has the name of a Secret, kustomize gives its hash to both."""
+    for rule in manifest.get("rules", []) if manifest["kind"] == "Role" else []:
+        if "secrets" in rule["resources"]:
+            yield from (("Secret", name) for name in rule.get("resourceNames", []))
 
 
 def _named(workload: Workload) -> Iterator[tuple[str, str]]:

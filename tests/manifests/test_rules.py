@@ -54,6 +54,16 @@ def with_rule(manifests: list[Manifest]) -> None:
     role["rules"].append({"apiGroups": [""], "resources": ["secrets"], "verbs": ["*"]})
 
 
+def with_name_of_a_config_map(manifests: list[Manifest]) -> None:
+    names = {
+        "apiGroups": [""],
+        "resources": ["secrets"],
+        "resourceNames": ["data-7fctc585m9"],
+        "verbs": ["get"],
+    }
+    manifests.append({"kind": "Role", "metadata": {"name": "maker"}, "rules": [names]})
+
+
 def with_autoscaler(manifests: list[Manifest]) -> None:
     target = {"scaleTargetRef": {"name": "data"}}
     pick(manifests, "Deployment", "data")["spec"]["replicas"] = 2
@@ -107,6 +117,7 @@ SPOILED: list[tuple[Callable[[list[Manifest]], None], str]] = [
     ),
     (with_rule, "Role gateway: has a wildcard"),
     (with_rule, "Role gateway: reads Secrets"),
+    (with_name_of_a_config_map, "maker: there is no Secret data-7fctc585m9"),
     (with_autoscaler, "data is scaled and has replicas"),
     (with_route, "HTTPRoute way: /metrics is nobody's business"),
     (with_route, "HTTPRoute way: door:1 is no Service"),

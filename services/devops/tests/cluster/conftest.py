@@ -133,15 +133,15 @@ def put(
 
 
 @pytest.fixture
-def kubeconfig_for(tmp_path: Path) -> Callable[[str], Path]:
-    """Return a function that writes a kubeconfig with a token for a server."""
+def kubeconfig_for(tmp_path: Path) -> Callable[..., Path]:
+    """Return a function that writes a kubeconfig with a token for a server, and what else is said of it."""
 
-    def write(server: str) -> Path:
+    def write(server: str, **cluster: str) -> Path:
         config = {
             "apiVersion": "v1",
             "kind": "Config",
             "current-context": "x",
-            "clusters": [{"name": "c", "cluster": {"server": server}}],
+            "clusters": [{"name": "c", "cluster": {"server": server, **cluster}}],
             "users": [{"name": "u", "user": {"token": TOKEN}}],
             "contexts": [{"name": "x", "context": {"cluster": "c", "user": "u"}}],
         }
@@ -153,7 +153,7 @@ def kubeconfig_for(tmp_path: Path) -> Callable[[str], Path]:
 
 
 @pytest.fixture
-def kubeconfig(kmock: TableServer, kubeconfig_for: Callable[[str], Path]) -> Path:
+def kubeconfig(kmock: TableServer, kubeconfig_for: Callable[..., Path]) -> Path:
     """Return a kubeconfig that leads to the server."""
     return kubeconfig_for(str(kmock.servers[0].url).rstrip("/"))
 

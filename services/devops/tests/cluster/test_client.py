@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import base64
 import socket
+import ssl
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +23,7 @@ from fleet_common.errors import (
 )
 from fleet_common.metrics import Metrics
 from fleet_common.settings import ServiceSettings
+from fleet_common.testing.certificates import Authority, authority
 from fleet_common.testing.collector import collector
 from fleet_common.tracing import Tracing
 from fleet_devops.cluster.client import KubeClient, error_for
@@ -70,6 +74,38 @@ async def test_without_a_kubeconfig_and_outside_a_cluster_there_is_no_cluster() 
             await get(client)
 
 
+@pytest.fixture
+def old(tmp_path: Path) -> Authority:
+    """Return what an old cluster certifies itself with."""
+    return authority(tmp_path)
+
+
+async def test_certificates_of_old_clusters_lack_what_python_asks_for_and_are_good_enough(
+    old: Authority, kubeconfig_for: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They have no authority key identifier, and Python 3.13 is as strict as the patch here makes any Python."""
+    usual = ssl.create_default_context
+
+    def strict(*args: Any, **named: Any) -> ssl.SSLContext:
+        context = usual(*args, **named)
+        context.verify_flags |= ssl.VERIFY_X509_STRICT
+        return context
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\n{}")
+        await writer.drain()
+        writer.close()
+
+    monkeypatch.setattr(ssl, "create_default_context", strict)
+    async with await asyncio.start_server(answer, "127.0.0.1", 0, ssl=old.server) as server:
+        port = server.sockets[0].getsockname()[1]
+        ca = base64.b64encode(old.pem.encode()).decode()
+        place = kubeconfig_for(f"https://127.0.0.1:{port}", **{"certificate-authority-data": ca})
+        async with KubeClient.open(kubeconfig=place, context=None, timeout_s=8) as client:
+            assert await get(client) == b"{}"
+
+
 @pytest.mark.parametrize("text", ["", "not: a kubeconfig", "{"])
 async def test_a_broken_kubeconfig_names_the_setting(tmp_path: Path, text: str) -> None:
     broken = tmp_path / "kubeconfig"
@@ -86,7 +122,7 @@ async def test_an_unknown_context_names_the_setting(kubeconfig: Path) -> None:
 
 
 async def test_a_cluster_that_is_away_is_unavailable(
-    kubeconfig_for: Callable[[str], Path],
+    kubeconfig_for: Callable[..., Path],
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as sock:
         port = sock.getsockname()[1]

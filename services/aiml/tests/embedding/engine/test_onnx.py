@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from importlib.resources import files
 from pathlib import Path
 
@@ -33,6 +35,16 @@ def cosines(left: Vectors, right: Vectors) -> Vectors:
 def test_vectors_equal_the_golden_ones(onnx: OnnxEngine, texts: list[str]) -> None:
     golden = np.load(GOLDEN / "vectors.npy")
     assert cosines(embed(onnx, texts), golden).min() >= 0.99999
+
+
+def test_nobody_is_told_what_is_run() -> None:
+    """ONNX Runtime, unless it is told not to or finds itself in CI, complains of a home where it cannot keep its id."""
+    run = "import time; from fleet_aiml.embedding.engine import onnx; time.sleep(1)"
+    home = {"HOME": "/proc/none"}
+    done = subprocess.run(
+        [sys.executable, "-c", run], env=home, capture_output=True, text=True, check=True
+    )
+    assert done.stderr == ""
 
 
 def test_padding_changes_nothing(onnx: OnnxEngine, texts: list[str]) -> None:

@@ -45,7 +45,12 @@ def admission(name: str, service: ServicePolicy) -> Document:
         f"{prefix}_QUEUE": str(service.queue),
         f"{prefix}_QUEUE_WAIT_S": f"{service.wait_s:g}",
     }
-    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": data}
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": f"{name}-settings"},
+        "data": data,
+    }
 
 
 def component(resources: list[str]) -> Document:

@@ -7,18 +7,20 @@ docs/decisions/0003-embedding-engine.md has the measurements.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
-
-# onnxruntime ships no type information.
-import onnxruntime  # type: ignore[import-untyped]
 
 from fleet_aiml.embedding.engine import Tokens
 from fleet_aiml.embedding.engine.padding import pad
 from fleet_aiml.embedding.engine.weights import WEIGHTS_FILE, model_folder, verified
 from fleet_aiml.embedding.engine.wordpieces import WordPieces
 from fleet_aiml.embedding.models import Embedding
+
+# Read when it is imported: without this it tells its maker about sessions and models. It ships no type information.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+import onnxruntime  # type: ignore[import-untyped]
 
 GRAPH = "graph/minilm.onnx"
 
