@@ -110,7 +110,8 @@ class request_context:  # noqa: N801 - it reads like the generator-made ones, wh
         bound = {**_request.get().facts, "request_id": self._request_id}
         if found := match[1] if match else trace_id:
             bound["trace_id"] = found
-        bound.update({name: value for name, value in facts.items() if value is not None})
+        if facts:
+            bound.update({name: value for name, value in facts.items() if value is not None})
         self._request = _Request(bound, match[0] if match else None)
 
     def __enter__(self) -> str:

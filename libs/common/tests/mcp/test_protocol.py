@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Callable
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 import pytest
 from starlette.types import Receive, Scope, Send
+from uvicorn import Config
 from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.server import ServerState
 
 from fleet_common.mcp import protocol
 from fleet_common.testing import serving
@@ -136,6 +140,64 @@ def answers(received: bytes) -> list[list[object]]:
         for line in received.replace(b"]HTTP/", b"]\nHTTP/").split(b"\n")
         if line.startswith(b"[")
     ]
+
+
+class Wire(asyncio.Transport):
+    """A connection to nobody."""
+
+    is_closed = False
+
+    def is_closing(self) -> bool:
+        return self.is_closed
+
+    def close(self) -> None:
+        self.is_closed = True
+
+    def resume_reading(self) -> None:
+        """Take what comes."""
+
+
+class Time:
+    """The part of an event loop that knows what is due."""
+
+    now = 0.0
+
+    def __init__(self) -> None:
+        self.due: list[tuple[float, Callable[[], None]]] = []
+
+    def time(self) -> float:
+        return self.now
+
+    def call_later(self, delay: float, call: Callable[[], None]) -> asyncio.TimerHandle:
+        self.due.append((self.now + delay, call))
+        # Only its `cancel` would be called, and only when the connection is lost.
+        return cast(asyncio.TimerHandle, object())
+
+    def pass_until(self, then: float) -> None:
+        while self.due and self.due[0][0] <= then:
+            self.now, call = self.due.pop(0)
+            call()
+        self.now = then
+
+
+def test_a_connection_ends_when_nothing_was_asked_for_five_seconds_after_an_answer() -> None:
+    time, wire = Time(), Wire()
+    # Any: as in Time.
+    http = protocol.Http1(Config(echo, lifespan="off"), ServerState(), {}, cast(Any, time))
+    http.connection_made(wire)
+    http.on_response_complete()
+    time.pass_until(3)
+    http.data_received(b"P")
+    time.pass_until(30)
+    assert not wire.is_closed  # an answer is owed
+    http.on_response_complete()
+    time.pass_until(34)
+    http.data_received(b"O")
+    http.on_response_complete()
+    time.pass_until(38.9)
+    assert not wire.is_closed
+    time.pass_until(39)
+    assert wire.is_closed
 
 
 async def test_what_is_well_formed_means_what_it_means_to_h11() -> None:

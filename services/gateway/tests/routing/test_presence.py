@@ -8,7 +8,7 @@ from starlette.types import Message
 from fleet_common.mcp.body import ClientGone
 from fleet_gateway.routing.answer import Answer
 from fleet_gateway.routing.body import Body
-from fleet_gateway.routing.presence import WhileConnected
+from fleet_gateway.routing.presence import Presence
 
 
 class Client:
@@ -36,7 +36,7 @@ def client() -> Client:
 async def watched(client: Client, answer: Answer, until: asyncio.Event) -> None:
     body = Body(client.receive)
     await body.begin()
-    with WhileConnected(body, answer):
+    with Presence().needed(body, answer):
         await until.wait()
 
 
@@ -60,6 +60,6 @@ async def test_whoever_leaves_with_the_whole_answer_ends_nothing(client: Client)
     answer.is_complete = True
     call = asyncio.create_task(watched(client, answer, until))
     client.leaves.set()
-    await asyncio.sleep(0.1)  # longer than the watch takes to begin
+    await asyncio.sleep(0.2)  # longer than the watch takes to begin
     until.set()
     await call

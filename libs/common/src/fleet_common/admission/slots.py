@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import Counter
 from collections.abc import Callable
 from types import TracebackType
 
@@ -48,7 +47,7 @@ class Admission:
         self._metrics = metrics
         self._monotonic = monotonic
         self._running = 0
-        self._held: Counter[str] = Counter()  # slots by tenant
+        self._held: dict[str, int] = {}  # slots by tenant
         self._waiting: FairQueue[asyncio.Future[None]] = FairQueue(self._held)
         self._mean_s = 0.0
         metrics.admission_limit.set(slots)
@@ -62,18 +61,21 @@ class Admission:
             timeout_s: time the caller has in all, in seconds; waiting may use it up.
             caller: whose share it counts against.
         """
-        return Slot(self, min(timeout_s, self._wait_s), caller)
+        return Slot(self, timeout_s, caller)
 
-    async def enter(self, wait_s: float, caller: Caller) -> tuple[float, float]:
+    async def enter(self, timeout_s: float, caller: Caller) -> tuple[float, float]:
         """Take a slot; return when the call arrived and when it got it, on the clock.
 
         Raises:
             Overloaded: no slot within the time; `retry_after_s` says when one is likely.
         """
-        arrived = self._monotonic()
+        arrived = started = self._monotonic()
         self._metrics.requests_started.inc()
-        await self._enter(wait_s, caller)
-        started = self._monotonic()
+        if self._running < self._slots:
+            self._hold(caller.tenant)
+        else:
+            await self._queued(min(timeout_s, self._wait_s), caller)
+            started = self._monotonic()
         self._metrics.queue_seconds.observe(started - arrived)
         return arrived, started
 
@@ -85,10 +87,7 @@ class Admission:
         self._metrics.service_seconds.observe(ended - started)
         self._metrics.request_duration_seconds.observe(ended - arrived)
 
-    async def _enter(self, wait_s: float, caller: Caller) -> None:
-        if self._running < self._slots:
-            self._hold(caller.tenant)
-            return
+    async def _queued(self, wait_s: float, caller: Caller) -> None:
         expected_s = self._expected_wait_s(caller)
         if expected_s > wait_s:
             raise self._shed("deadline", expected_s)
@@ -120,13 +119,13 @@ class Admission:
 
     def _hold(self, tenant: str) -> None:
         self._running += 1
-        self._held[tenant] += 1
+        self._held[tenant] = self._held.get(tenant, 0) + 1
 
     def _leave(self, tenant: str) -> None:
         self._running -= 1
-        self._held[tenant] -= 1
-        if not self._held[tenant]:
-            del self._held[tenant]
+        held = self._held.pop(tenant) - 1
+        if held:
+            self._held[tenant] = held
         while (waiting := self._waiting.take()) is not None:
             turn, owner = waiting
             if not turn.done():
@@ -145,16 +144,16 @@ class Admission:
 class Slot:
     """One slot of an `Admission`, for `async with`; it raises `Overloaded` when there is none in time."""
 
-    __slots__ = ("_admission", "_arrived", "_caller", "_started", "_wait_s")
+    __slots__ = ("_admission", "_arrived", "_caller", "_started", "_timeout_s")
 
-    def __init__(self, admission: Admission, wait_s: float, caller: Caller) -> None:
+    def __init__(self, admission: Admission, timeout_s: float, caller: Caller) -> None:
         self._admission = admission
-        self._wait_s = wait_s
+        self._timeout_s = timeout_s
         self._caller = caller
 
     async def __aenter__(self) -> None:
         """Take it."""
-        self._arrived, self._started = await self._admission.enter(self._wait_s, self._caller)
+        self._arrived, self._started = await self._admission.enter(self._timeout_s, self._caller)
 
     async def __aexit__(
         self,

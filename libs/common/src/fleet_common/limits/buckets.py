@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import ceil
+from typing import NamedTuple
 
 _MINUTE_US = 60_000_000
 DAY_S = 86_400
@@ -58,8 +59,7 @@ Plan = Sequence[Bucket]
 """All buckets one call must fit into; it takes one unit from each, or nothing from any."""
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(NamedTuple):
     """The answer for one call.
 
     Attributes:

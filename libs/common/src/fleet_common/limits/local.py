@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import time
-from operator import itemgetter
+from typing import Final
 
 from fleet_common.clock import Clock
 from fleet_common.limits.buckets import DAY_S, Bucket, Plan, Verdict
 
-_WAIT, _REMAINING = itemgetter(0), itemgetter(1)  # of a look at a bucket
+# Of a look at a bucket.
+_WAIT: Final = 0
+_REMAINING: Final = 1
+_BUCKET: Final = 3
 _KEPT = 10_000  # buckets, before those that are full again are dropped
 
 
@@ -26,17 +29,22 @@ class LocalBuckets:
 
     def decide(self, plan: Plan, *, replicas: int = 1) -> Verdict:
         """Return whether a call fits into this process's share of every bucket, and take it if so."""
-        now = round((self._epoch_s + self._clock()) * 1_000_000)
+        now = int((self._epoch_s + self._clock()) * 1_000_000)
         shares = plan if replicas == 1 else [bucket.share(replicas) for bucket in plan]
         looks = [self._look(bucket, now) for bucket in shares]
-        wait_us, _, _, worst = max(looks, key=_WAIT)
-        if wait_us > 0:
-            return Verdict(worst, wait_us / 1_000_000, 0)
+        worst = least = looks[0]
+        for look in looks[1:]:
+            if look[_WAIT] > worst[_WAIT]:
+                worst = look
+            if look[_REMAINING] < least[_REMAINING]:
+                least = look
+        if worst[_WAIT] > 0:
+            return Verdict(worst[_BUCKET], worst[_WAIT] / 1_000_000, 0)
         for _, _, taken, bucket in looks:
             self._state[bucket.key] = taken
-        self._sweep(now)
-        _, remaining, _, least = min(looks, key=_REMAINING)
-        return Verdict(least, 0.0, remaining)
+        if len(self._state) > self._sweep_at:
+            self._sweep(now)
+        return Verdict(least[_BUCKET], 0.0, least[_REMAINING])
 
     def _look(self, bucket: Bucket, now: int) -> tuple[int, int, tuple[int, int], Bucket]:
         """Return (wait, remaining, state after the call, bucket)."""
@@ -48,11 +56,15 @@ class LocalBuckets:
             left = bucket.capacity - value - 1
             return (0 if left >= 0 else midnight - now), left, (value + 1, midnight), bucket
         full = bucket.interval_us * bucket.capacity
-        arrival = max(now, min(value, now + full)) + bucket.interval_us
+        arrival = (min(value, now + full) if value > now else now) + bucket.interval_us
         spare = now + full - arrival
-        return max(0, -spare), spare // bucket.interval_us, (arrival, arrival), bucket
+        return (
+            (0 if spare >= 0 else -spare),
+            spare // bucket.interval_us,
+            (arrival, arrival),
+            bucket,
+        )
 
     def _sweep(self, now: int) -> None:
-        if len(self._state) > self._sweep_at:
-            self._state = {key: row for key, row in self._state.items() if row[1] > now}
-            self._sweep_at = max(_KEPT, 2 * len(self._state))  # each sweep pays for itself
+        self._state = {key: row for key, row in self._state.items() if row[1] > now}
+        self._sweep_at = max(_KEPT, 2 * len(self._state))  # each sweep pays for itself

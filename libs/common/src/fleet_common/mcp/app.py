@@ -264,9 +264,9 @@ def assemble(
 
     metadata = [metadata_route(door.oauth) for door in doors if door.oauth is not None]
     opened = [*map(guarded, doors)]
-    app = Starlette(
-        routes=[*opened, *_operations(runtime), *metadata, *routes],
-        middleware=[*_outer_layers(settings, runtime), Middleware(_ShortCut, routes=opened)],
+    app = _App(
+        [*opened, *_operations(runtime), *metadata, *routes],
+        layers=[*_outer_layers(settings, runtime), Middleware(_ShortCut, routes=opened)],
         lifespan=lifespan,
     )
     if late is not None:
@@ -275,6 +275,23 @@ def assemble(
             lambda door: [guarded(door), *([metadata_route(door.oauth)] if door.oauth else [])],
         )
     return app
+
+
+class _App(Starlette):
+    """Starlette with layers outside its own, so that what is led to a door pays for none of those."""
+
+    def __init__(
+        self, routes: Sequence[BaseRoute], *, layers: Sequence[Middleware], lifespan: Lifespan
+    ) -> None:
+        super().__init__(routes=routes, lifespan=lifespan)
+        self._layers = layers
+
+    def build_middleware_stack(self) -> ASGIApp:
+        """Return all layers, the outermost first."""
+        app = super().build_middleware_stack()
+        for layer, args, kwargs in reversed(self._layers):
+            app = layer(app, *args, **kwargs)
+        return app
 
 
 class _ShortCut:
@@ -375,16 +392,21 @@ class _Guard:
             _pass, allowed_hosts=allowed_hosts, allowed_origins=allowed_origins, mode="strict"
         )
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Check what must be checked and pass the request on."""
-        if scope["type"] == "http" and scope["path"] not in PROBES:
-            facts = _origin_facts(scope)
-            if facts not in self._passed:
-                if refusal := await self._refusal(scope, receive):
-                    await refusal(scope, receive, send)
-                    return
-                if len(self._passed) < _MOST_PASSED:
-                    self._passed.add(facts)
+        if scope["type"] != "http" or scope["path"] in PROBES:
+            return self._app(scope, receive, send)
+        facts = _origin_facts(scope)
+        if facts in self._passed:
+            return self._app(scope, receive, send)
+        return self._checked(facts, scope, receive, send)
+
+    async def _checked(self, facts: Hashable, scope: Scope, receive: Receive, send: Send) -> None:
+        if refusal := await self._refusal(scope, receive):
+            await refusal(scope, receive, send)
+            return
+        if len(self._passed) < _MOST_PASSED:
+            self._passed.add(facts)
         await self._app(scope, receive, send)
 
     async def _refusal(self, scope: Scope, receive: Receive) -> Response | None:

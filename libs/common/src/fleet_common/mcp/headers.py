@@ -1,4 +1,4 @@
-"""Single headers of an ASGI request, found by one look: each call asks for a dozen."""
+"""Single headers of an ASGI request, found by one look: each call asks for a dozen; and headers for its answer."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from collections.abc import Mapping
 
 from starlette.types import Scope
 
-_FOUND = "fleet.headers"
+_FOUND, _TOLD = "fleet.headers", "fleet.told"
+_NOTHING: tuple[None, dict[bytes, bytes]] = None, {}
 
 
 def header(scope: Scope, name: bytes) -> str:
@@ -22,16 +23,19 @@ def header(scope: Scope, name: bytes) -> str:
 def first_values(scope: Scope) -> Mapping[bytes, bytes]:
     """Return the first value of each header by its name in lower case."""
     headers = scope["headers"]
-    try:
-        known, values = scope[_FOUND]
-    except KeyError:
-        known = None
+    known, values = scope.get(_FOUND, _NOTHING)
     # A layer may have given the request other headers: what belongs to those before says nothing about it.
     if known is not headers:
         values = dict(reversed(headers))
         scope[_FOUND] = headers, values
     found: dict[bytes, bytes] = values
     return found
+
+
+def told_besides(scope: Scope) -> list[tuple[bytes, bytes]]:
+    """Return the headers that the answer to this request gets besides its own; a layer may add to them."""
+    told: list[tuple[bytes, bytes]] = scope.setdefault(_TOLD, [])
+    return told
 
 
 def is_repeated(scope: Scope, prefix: bytes) -> bool:

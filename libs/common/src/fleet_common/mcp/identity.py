@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any, cast
 
 import anyio.to_thread
@@ -17,6 +17,7 @@ from fastmcp.server.dependencies import get_access_token
 from mcp.server.auth.middleware.auth_context import auth_context_var
 from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser
 from pydantic import ConfigDict
+from starlette.authentication import AuthCredentials
 
 from fleet_common.auth import Principal
 from fleet_common.auth.internal import InternalVerifier, is_internal
@@ -42,6 +43,16 @@ class FleetToken(AccessToken):
     model_config = ConfigDict(arbitrary_types_allowed=True)
 
     principal: Principal
+
+    @cached_property
+    def user(self) -> AuthenticatedUser:
+        """Return the caller as Starlette and FastMCP look for it in a request's scope."""
+        return AuthenticatedUser(self)
+
+    @cached_property
+    def credentials(self) -> AuthCredentials:
+        """Return what the caller may do, as Starlette looks for it."""
+        return AuthCredentials(self.scopes)
 
     @classmethod
     def of(cls, principal: Principal, text: str, expires_at: int | None = None) -> FleetToken:
@@ -77,6 +88,9 @@ class KeyVerifier(TokenVerifier):
             return None
         if self._keys.is_stale:
             await anyio.to_thread.run_sync(self._keys.refresh)
+        return self._of_key(token)
+
+    def _of_key(self, token: str) -> FleetToken | None:
         record = self._keys.find(token)
         if record is None:
             return None
@@ -111,7 +125,9 @@ class FleetVerifier(KeyVerifier):
             Unavailable: it is an OAuth token that cannot be judged now.
         """
         if token.startswith(PREFIX):
-            return await super().verify_token(token)
+            if self._keys.is_stale:
+                await anyio.to_thread.run_sync(self._keys.refresh)
+            return self._of_key(token)
         verified = None
         if is_internal(token):
             verified = self._internal.verify(token) if self._internal else None

@@ -4,23 +4,19 @@ from __future__ import annotations
 
 import os
 import re
-from collections import deque
 from collections.abc import Awaitable, Mapping
-from contextlib import AbstractContextManager, nullcontext
-from typing import Any, TypeAlias
+from typing import Any
 
 import structlog
 from fastmcp.server.middleware import CallNext, Middleware, MiddlewareContext
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from fleet_common.logs import request_context
-from fleet_common.mcp.body import ClientGone
-from fleet_common.mcp.headers import first_values, header
+from fleet_common.mcp.body import ClientGone, peek_body
+from fleet_common.mcp.headers import first_values, header, told_besides
 from fleet_common.tracing import ServerSpan, TraceContext, Tracing
 
 log = structlog.get_logger()
-
-Recorded: TypeAlias = AbstractContextManager[tuple[TraceContext | None, ServerSpan | None]]
 
 _SAFE_ID = re.compile(rb"[A-Za-z0-9._-]{8,64}")
 _METHODS = {
@@ -49,34 +45,46 @@ class RequestIds:
         request_id = _offered_id(named) or os.urandom(8).hex()
         caller = _trace_in(named)
         if caller is None and scope["method"] == "POST" and scope["path"].endswith("/mcp"):
-            caller, receive = await _peeked(receive)
-        with self._recorded(scope, caller) as (trace, span):
+            # Clients that speak MCP put it there, and not every one into a header as well; the gateway passes bodies
+            # on unread, and every answer must name the trace, also those that are given before a body is read.
+            receive = await peek_body(receive, size_bytes=_PEEK_BYTES)
+            caller = TraceContext.in_body(receive.body)
+        if not self._tracing.is_on or scope["path"] in _UNTRACED:
+            await self._pass_on(scope, receive, send, request_id, (caller, None))
+            return
+        facts = {"http.request.method": scope["method"]}
+        with self._tracing.request(caller, scope["method"], facts) as (trace, span):
             if span is not None and (method := header(scope, b"mcp-method")) in _METHODS:
                 span.describe(method, None)  # whoever knows the tool adds it
+            await self._pass_on(scope, receive, send, request_id, (trace, span))
 
-            told = [(b"x-request-id", request_id.encode())]
-            if trace is not None:
-                told.append((b"x-trace-id", trace.traceparent[3:35].encode()))
+    async def _pass_on(
+        self,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        request_id: str,
+        traced: tuple[TraceContext | None, ServerSpan | None],
+    ) -> None:
+        trace, span = traced
+        told = told_besides(scope)
+        told.append((b"x-request-id", request_id.encode()))
+        if trace is not None:
+            told.append((b"x-trace-id", trace.traceparent[3:35].encode()))
 
-            def send_with_id(message: Message) -> Awaitable[None]:
-                if message["type"] == "http.response.start":
-                    message["headers"] = [*message.get("headers", ()), *told]
-                    if span is not None:
-                        span.answered(message["status"], _route(scope))
-                return send(message)
+        def send_with_ids(message: Message) -> Awaitable[None]:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message.get("headers", ()), *told]
+                if span is not None:
+                    span.answered(message["status"], _route(scope))
+            return send(message)
 
-            traceparent = trace.traceparent if trace else None
-            with request_context(request_id=request_id, traceparent=traceparent):
-                try:
-                    await self._app(scope, receive, send_with_id)
-                except ClientGone:
-                    log.info("client_gone")
-
-    def _recorded(self, scope: Scope, caller: TraceContext | None) -> Recorded:
-        if not self._tracing.is_on or scope["path"] in _UNTRACED:
-            return nullcontext((caller, None))
-        method = scope["method"]
-        return self._tracing.request(caller, method, {"http.request.method": method})
+        traceparent = trace.traceparent if trace else None
+        with request_context(request_id=request_id, traceparent=traceparent):
+            try:
+                await self._app(scope, receive, send_with_ids)
+            except ClientGone:
+                log.info("client_gone")
 
 
 class StdioRequests(Middleware):
@@ -111,26 +119,6 @@ def _trace_in(named: Mapping[bytes, bytes]) -> TraceContext | None:
         return None
     state = named.get(b"tracestate", b"")
     return TraceContext.of(parent.decode("latin-1"), state.decode("latin-1"))
-
-
-async def _peeked(receive: Receive) -> tuple[TraceContext | None, Receive]:
-    """Return the trace context that the body's `_meta` carries, and a `receive` that gives the whole body again.
-
-    Clients that speak MCP put it there, and not every one into a header as well; the gateway passes bodies on
-    unread, and every answer must name the trace, also those that are given before a body is read.
-    """
-    read: deque[Message] = deque()
-    body = b""
-    while len(body) < _PEEK_BYTES:
-        read.append(await receive())
-        body += read[-1].get("body", b"")
-        if not read[-1].get("more_body", False):
-            break
-
-    async def again() -> Message:
-        return read.popleft() if read else await receive()
-
-    return TraceContext.in_body(body), again
 
 
 def _route(scope: Scope) -> str | None:

@@ -8,8 +8,6 @@ from __future__ import annotations
 import time
 
 from fastmcp.server.auth import AuthProvider
-from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser
-from starlette.authentication import AuthCredentials
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
@@ -66,8 +64,7 @@ class _Authenticated:
             refusal = self._challenge(PermissionDenied(text), "insufficient_scope", text)
             await refusal(scope, receive, send)
         else:
-            scope["auth"] = AuthCredentials(token.scopes)
-            scope["user"] = AuthenticatedUser(token)
+            scope["auth"], scope["user"] = token.credentials, token.user
             await self._app(scope, receive, send)
 
     async def _token(self, scope: Scope) -> FleetToken | None:

@@ -8,7 +8,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from dataclasses import asdict, replace
 from types import FrameType
 from typing import Any, Protocol
@@ -112,6 +112,7 @@ def serve_app(app: Any, settings: ServiceSettings, runtime: Runtime) -> int:
     start = _Start(app)
     config = uvicorn.Config(
         start,
+        interface="asgi3",  # not to be guessed from whether `__call__` is a coroutine function
         http=Http1,
         lifespan="on",
         log_config=None,
@@ -146,12 +147,13 @@ class _Start:
         self._app = app
         self.refusal: SettingsError | None = None
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Pass the request on, or watch the start."""
         if scope["type"] != "lifespan":
-            await self._app(scope, receive, send)
-            return
+            return self._app(scope, receive, send)
+        return self._watched(scope, receive, send)
 
+    async def _watched(self, scope: Scope, receive: Receive, send: Send) -> None:
         failure: Message | None = None
 
         async def hold_failure(message: Message) -> None:

@@ -7,15 +7,16 @@ middleware instead, never by both.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from fleet_common.audit import AuditLog
 from fleet_common.errors import Disabled, PayloadTooLarge, RateLimited
 from fleet_common.limits import CallLimits, Verdict
 from fleet_common.mcp.envelope import Envelope, read_envelope
 from fleet_common.mcp.gate import error_response
+from fleet_common.mcp.headers import told_besides
 from fleet_common.mcp.identity import FleetToken
 from fleet_common.mcp.recording import shed
 from fleet_common.switches import Switches
@@ -59,18 +60,13 @@ class Turnstile:
             shed(self._audit, scope, refusal, envelope)
             await error_response(refusal)(scope, receive, send)
             return
-        await self._app(scope, receive, _telling(verdict, send) if verdict else send)
+        if verdict:
+            told_besides(scope).extend(_left_of(verdict))
+        await self._app(scope, receive, send)
 
 
-def _telling(verdict: Verdict, send: Send) -> Send:
-    """Return a `send` that adds what is left, as draft-ietf-httpapi-ratelimit-headers-10 writes it."""
+def _left_of(verdict: Verdict) -> tuple[tuple[bytes, bytes], ...]:
+    """Return what is left, as draft-ietf-httpapi-ratelimit-headers-10 writes it."""
     bucket = verdict.bucket
     left = f'"{bucket.policy}";r={verdict.remaining}'
-
-    def send_with_headers(message: Message) -> Awaitable[None]:
-        if message["type"] == "http.response.start":
-            added = ((b"ratelimit-policy", bucket.told), (b"ratelimit", left.encode()))
-            message = {**message, "headers": [*message.get("headers", ()), *added]}
-        return send(message)
-
-    return send_with_headers
+    return (b"ratelimit-policy", bucket.told), (b"ratelimit", left.encode())

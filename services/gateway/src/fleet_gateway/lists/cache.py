@@ -83,16 +83,18 @@ class ListCache:
         Raises:
             Unavailable: the gateway is not open.
         """
-        self._forget_other_policies()
+        if self._policy.current is not self._known_under:
+            self._forget_other_policies()
         key = (method, principal.tenant, principal.roles, principal.scopes)
         known = self._known.get(key)
-        if known is None or self._age(known) >= _STALE_S or self._is_outdated(known):
+        age_s = self._clock() - known.looked_at if known else _STALE_S
+        if known is None or age_s >= _STALE_S or self._is_outdated(known):
             merged = await asyncio.shield(self._look(key, principal))
             if self._is_outdated(merged):  # it was asked for before something changed
                 merged = await asyncio.shield(self._look(key, principal))
             return merged
         self._known.move_to_end(key)
-        if self._age(known) >= (_FRESH_S if known.is_complete else _INCOMPLETE_FRESH_S):
+        if age_s >= (_FRESH_S if known.is_complete else _INCOMPLETE_FRESH_S):
             self._look(key, principal)
         return known
 
@@ -104,18 +106,14 @@ class ListCache:
         """Return the time that the lists' ages are measured by."""
         return self._clock()
 
-    def _age(self, merged: Merged) -> float:
-        return self._clock() - merged.looked_at
-
     def _is_outdated(self, merged: Merged) -> bool:
         return merged.changes < self._changes
 
     def _forget_other_policies(self) -> None:
         # Not even a stale list may show what the policy has taken away.
-        if self._policy.current is not self._known_under:
-            self._known.clear()
-            self._looks.clear()
-            self._known_under = self._policy.current
+        self._known.clear()
+        self._looks.clear()
+        self._known_under = self._policy.current
 
     def _look(self, key: Key, principal: Principal) -> asyncio.Task[Merged]:
         look = self._looks.get(key)

@@ -86,7 +86,7 @@ class ListMerger:
         )
         around = {"jsonrpc": "2.0", "id": message["id"], "result": {**result, key: []}}
         # The rows come last, so that what is left to write is `]}}`.
-        return to_json(around)[:-3] + rows + b"]}}"
+        return b"".join((to_json(around)[:-3], rows, b"]}}"))
 
 
 @lru_cache(maxsize=256)  # a list of 100 tools is about 100 KB
@@ -125,7 +125,7 @@ def _result_in(status: int, content_type: str, body: bytes) -> dict[str, Any] | 
 
 
 async def _send(send: Send, status: int, content_type: str, body: bytes) -> None:
-    headers = [(b"content-length", str(len(body)).encode())]
+    headers = [(b"content-length", b"%d" % len(body))]
     if content_type:
         headers.append((b"content-type", content_type.encode()))
     await send({"type": "http.response.start", "status": status, "headers": headers})

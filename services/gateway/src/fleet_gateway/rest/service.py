@@ -15,11 +15,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from fleet_common.errors import FleetError, InvalidInput, error_table
 from fleet_common.logs import with_trace_id
-from fleet_common.mcp.body import read_body, replay
+from fleet_common.mcp.body import Kept, parsed_body, read_body
 from fleet_common.mcp.envelope import Envelope
 from fleet_common.mcp.middleware import ERROR_META
 from fleet_gateway.lists.sources import capture, message_of
-from fleet_gateway.routing.service import parsed
 
 API_PATH = "/api/tools/{name}"
 _VERSION = "2026-07-28"
@@ -54,12 +53,12 @@ class RestDoor:
         arguments = _arguments(await read_body(receive))
         body = json.dumps(_message(name, arguments)).encode()
         asked = {**scope, "headers": _headers(scope, name, body)}
-        status, content_type, answer = await capture(self._router, asked, replay(body, receive))
+        status, content_type, answer = await capture(self._router, asked, Kept(body, receive))
         return _response(status, message_of(content_type, answer))
 
 
 def _arguments(body: bytes) -> dict[str, Any]:
-    arguments = parsed(body) if body.strip() else {}
+    arguments = parsed_body(body) if body.strip() else {}
     if not isinstance(arguments, dict):
         raise InvalidInput("the body must be a JSON object: the tool's arguments")
     return arguments

@@ -11,7 +11,7 @@ from starlette.types import Message, Scope, Send
 
 from fleet_common.errors import FleetError
 from fleet_common.mcp.gate import error_response
-from fleet_gateway.routing.connection import Connection, media_type
+from fleet_gateway.routing.connection import Connection, Headers, media_type
 from fleet_gateway.routing.hops import HOP_BY_HOP, staying
 
 # These are set anew or concern the gateway and the service.
@@ -34,19 +34,19 @@ class Answer:
         self.has_begun = False
         self.is_complete = False
         self._send = send
-        self._content_type = b""
+        self._headers: Headers = []
 
     async def pass_on(self, response: Connection) -> None:
         """Send status and headers with the first bytes of the body, and then the rest as it comes."""
-        left = staying(_NOT_RETURNED, response.headers)
+        self._headers = response.headers
+        left = staying(_NOT_RETURNED, self._headers)
         head: Message = {
             "type": "http.response.start",
             "status": response.status,
-            "headers": [pair for pair in response.headers if pair[0] not in left],
+            "headers": [pair for pair in self._headers if pair[0] not in left],
         }
         chunk = await response.chunk()
         self.has_begun = True
-        self._content_type = response.header(b"content-type")
         await self._send(head)
         while not response.is_read:  # most answers are one chunk
             await self._send({"type": "http.response.body", "body": chunk, "more_body": True})
@@ -60,7 +60,7 @@ class Answer:
         """
         if not self.has_begun:
             await error_response(error)(scope, _no_request, self._send)
-        elif media_type(self._content_type) == b"text/event-stream":
+        elif media_type(dict(self._headers).get(b"content-type", b"")) == b"text/event-stream":
             message = {
                 "jsonrpc": "2.0",
                 "id": _id_of(request),

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator
 
 from starlette.types import Receive
 
-from fleet_common.mcp.body import ClientGone
+from fleet_common.mcp.body import ClientGone, Kept
 
 KEPT_BYTES = 1024 * 1024
 
@@ -26,7 +26,6 @@ class Body:
         self.is_abandoned = False
         self._receive = receive
         self._is_whole = False
-        self._ended = asyncio.Event()
 
     async def begin(self) -> None:
         """Read as much as is kept.
@@ -34,6 +33,10 @@ class Body:
         Raises:
             ClientGone: the client hung up meanwhile.
         """
+        if isinstance(self._receive, Kept) and self._receive.is_whole:
+            self.kept, self._is_whole = self._receive.body, True
+            return
+        self._ended = asyncio.Event()
         chunks, size = [], 0
         while not self._is_whole and size <= KEPT_BYTES:
             chunks.append(await self._next())

@@ -18,7 +18,7 @@ import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import structlog
 from starlette.datastructures import Headers as HeadersView
@@ -40,7 +40,7 @@ from fleet_gateway.routing.connection import Broken, Connection, Headers
 from fleet_gateway.routing.connections import Connections, Exchange, Refused
 from fleet_gateway.routing.hops import HOP_BY_HOP, staying
 from fleet_gateway.routing.nesting import MARKER_HEADER, Nesting
-from fleet_gateway.routing.presence import WhileConnected
+from fleet_gateway.routing.presence import Presence
 from fleet_gateway.routing.tokens import Tokens
 
 log = structlog.get_logger()
@@ -82,8 +82,7 @@ class ServiceLost(Unavailable):
     may_have_run = False
 
 
-@dataclass(frozen=True, slots=True)
-class Destination:
+class Destination(NamedTuple):
     """Where a request goes.
 
     Attributes:
@@ -136,6 +135,7 @@ class Forwarder:
         self._tokens = tokens
         self._nesting = nesting
         self._connections = Connections(connect_timeout_s=connect_timeout_s)
+        self._presence = Presence()
 
     @asynccontextmanager
     async def opened(self) -> AsyncGenerator[None]:
@@ -229,7 +229,7 @@ class Forwarder:
         """Answer an ASGI request with the service's own answer."""
         try:
             call = await self._call(to, principal, scope, receive, send)
-            with WhileConnected(call.body, call.answer):
+            with self._presence.needed(call.body, call.answer):
                 await self._answer(call, to, scope)
         except ClientGone:
             log.info("client_gone", service=to.service)

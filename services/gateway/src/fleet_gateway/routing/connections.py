@@ -210,10 +210,9 @@ class Connections:
 
 
 def _head(method: str, target: str, headers: Headers) -> bytes:
-    lines = [f"{method} {target} HTTP/1.1".encode("latin-1")]
-    lines += [name + b": " + value for name, value in headers]
-    head = b"\r\n".join([*lines, b"", b""])
-    is_one_each = head.count(b"\n") == head.count(b"\r") == len(lines) + 1
-    if not is_one_each or lines[0].count(b" ") != 2 or b"\0" in head:
+    first = f"{method} {target} HTTP/1.1".encode("latin-1")
+    head = b"\r\n".join([first, *map(b": ".join, headers), b"", b""])
+    is_one_each = head.count(b"\n") == head.count(b"\r") == len(headers) + 2
+    if not is_one_each or first.count(b" ") != 2 or b"\0" in head:
         raise InvalidInput("a header holds what no header can")
     return head

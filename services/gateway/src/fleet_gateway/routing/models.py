@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from mcp.shared.inbound import decode_header_value
 from starlette.types import Scope
 
+from fleet_common.mcp import envelope
 from fleet_common.mcp.envelope import Envelope
 from fleet_common.mcp.headers import first_values, is_repeated
 
@@ -29,13 +29,9 @@ def of_headers(scope: Scope) -> Envelope | None:
     come twice: whoever is behind could believe the other one.
     """
     named = first_values(scope)
-    method = named.get(b"mcp-method")
-    if method is None or named.get(b"mcp-protocol-version", b"") < b"2026-07-28":
+    if b"mcp-method" not in named or named.get(b"mcp-protocol-version", b"") < b"2026-07-28":
         return None
-    if is_repeated(scope, b"mcp-"):
-        return None
-    name = decode_header_value(named.get(b"mcp-name", b"").decode("latin-1"))
-    return Envelope(method.decode("latin-1"), name or "")
+    return None if is_repeated(scope, b"mcp-") else envelope.of_headers(scope)
 
 
 def method_in(message: Any) -> str:

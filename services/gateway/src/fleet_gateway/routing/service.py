@@ -13,14 +13,13 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
 
-from pydantic_core import from_json
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from fleet_common.audit import AuditLog
 from fleet_common.auth import Principal
 from fleet_common.errors import InvalidInput, Overloaded, RateLimited, Unauthenticated, Unavailable
 from fleet_common.limits import CallLimits
-from fleet_common.mcp.body import read_body, replay
+from fleet_common.mcp.body import Kept, keep_body
 from fleet_common.mcp.envelope import Envelope
 from fleet_common.mcp.gate import error_response
 from fleet_common.mcp.identity import FleetToken
@@ -79,9 +78,8 @@ class Router:
             return
         envelope = of_headers(scope)
         if envelope is None or envelope.method not in _BY_HEADER or envelope.name == CALL:
-            body = await read_body(receive)
-            receive = replay(body, receive)
-            message = parsed(body)
+            receive = kept = await keep_body(receive)
+            message = kept.parsed()
             if (method := method_in(message)) in LISTS:
                 describe(method)
                 await self._lists.answer(message, principal, scope, receive, send)
@@ -89,9 +87,9 @@ class Router:
             envelope = of_body(message)
             if envelope.name == CALL and envelope.method == "tools/call":
                 envelope, scope, body = unwrapped(message, scope)
+                receive = Kept(body, receive)
                 if self._inner is not None:
                     await self._inner.count(principal, scope, envelope)
-                receive = replay(body, receive)
         owner = await self._owner(envelope, of_query(scope["query_string"]))
         if owner is None:
             await self._local(scope, receive, send)
@@ -181,12 +179,3 @@ def principal_of(scope: Scope) -> Principal:
     if not isinstance(token, FleetToken):
         raise Unauthenticated("this call has no verified caller")
     return token.principal
-
-
-def parsed(body: bytes) -> Any:
-    """Return the parsed body, or None when it is no JSON: the server behind answers that as the spec says."""
-    try:
-        # As the services read it: a lone surrogate, which no header can hold, is no JSON.
-        return from_json(body)
-    except ValueError:
-        return None

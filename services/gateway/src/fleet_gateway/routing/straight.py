@@ -12,13 +12,13 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from fleet_common.errors import InvalidInput, UpstreamFailed
-from fleet_common.mcp.body import read_body, replay
+from fleet_common.mcp.body import keep_body
 from fleet_common.mcp.gate import error_response
 from fleet_gateway.lists.sources import capture, message_of
 from fleet_gateway.registry.models import ServiceState
 from fleet_gateway.routing.client import Destination, Forwarder
 from fleet_gateway.routing.models import of_body, of_headers
-from fleet_gateway.routing.service import parsed, principal_of
+from fleet_gateway.routing.service import principal_of
 
 
 class Straight:
@@ -55,8 +55,8 @@ class Straight:
     async def _sift(self, held: frozenset[str], scope: Scope, receive: Receive, send: Send) -> None:
         envelope = of_headers(scope)
         if envelope is None:
-            body = await read_body(receive)
-            receive, envelope = replay(body, receive), of_body(parsed(body))
+            receive = kept = await keep_body(receive)
+            envelope = of_body(kept.parsed())
         if envelope.method == "tools/call" and envelope.name in held:
             await self._local(scope, receive, send)
         elif envelope.method == "tools/list":
