@@ -60,7 +60,7 @@ class ListMerger:
             if said is None:
                 await _send(send, status, content_type, own)
                 return
-            said.pop(LISTS[message["method"]], None)
+            said = _around_rows(said, LISTS[message["method"]])
             if form:
                 self._remember(form, said)
         merged = await self._cache.get(message["method"], principal)
@@ -75,18 +75,22 @@ class ListMerger:
     def _body(
         self, message: dict[str, Any], said: dict[str, Any], merged: Merged, toolset: Toolset
     ) -> bytes:
-        key = LISTS[message["method"]]
-        result = said
         if "ttlMs" in said:
-            result = {**said, "ttlMs": merged.ttl_ms(self._cache.now()), "cacheScope": "private"}
+            said = {**said, "ttlMs": merged.ttl_ms(self._cache.now())}
         rows = _joined(
             merged,
-            toolset if key == "tools" else None,
+            toolset if message["method"] == "tools/list" else None,
             self._hidden(row.key for row in merged.rows),
         )
-        around = {"jsonrpc": "2.0", "id": message["id"], "result": {**result, key: []}}
-        # The rows come last, so that what is left to write is `]}}`.
-        return b"".join((to_json(around)[:-3], rows, b"]}}"))
+        around = to_json({"jsonrpc": "2.0", "id": message["id"], "result": said})
+        return b"".join((around.removesuffix(b"]}}"), rows, b"]}}"))
+
+
+def _around_rows(said: dict[str, Any], key: str) -> dict[str, Any]:
+    """Return a result without rows; where they belong comes last, so that behind them is only `]}}`."""
+    rest = {name: value for name, value in said.items() if name != key}
+    shared = {"cacheScope": "private"} if "ttlMs" in said else {}
+    return {**rest, **shared, key: []}
 
 
 @lru_cache(maxsize=256)  # a list of 100 tools is about 100 KB
@@ -106,7 +110,7 @@ def _form_of(message: Any, scope: Scope) -> Form | None:
         return None
     params = message.get("params")
     meta = params.get("_meta") if isinstance(params, dict) else None
-    if isinstance(params, dict) and isinstance(meta, dict):
+    if params and isinstance(meta, dict) and not _VOLATILE_META.isdisjoint(meta):
         params = {**params, "_meta": {k: v for k, v in meta.items() if k not in _VOLATILE_META}}
     # A list inside the tuple: a generator is entered once for each header.
     headers = tuple([pair for pair in scope["headers"] if pair[0] in _FORM_HEADERS])
