@@ -17,6 +17,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 
 from fleet_common.durations import Durations, DurationsFamily
+from fleet_common.tally import Tally
 
 log = structlog.get_logger()
 
@@ -85,9 +86,12 @@ class Metrics:
         ).labels(version=version, python=platform.python_version()).set(1)
 
     def _define_admission(self) -> None:
-        self.requests_started = self.counter(
-            "mcp_requests_started_total", "Calls that arrived at admission, shed ones included."
-        ).labels()
+        self.requests_started = Tally(
+            "mcp_requests_started_total",
+            "Calls that arrived at admission, shed ones included.",
+            self.service,
+        )
+        self.registry.register(self.requests_started)
         self.admission_waiting = self.gauge(
             "mcp_admission_waiting", "Calls waiting for a slot: the queue depth that scaling reads."
         ).labels()

@@ -7,6 +7,7 @@ import pytest
 from fleet_common.admission import Admission, Caller
 from fleet_common.errors import Overloaded
 from fleet_common.metrics import Metrics
+from fleet_common.testing.admission import slot
 
 
 @pytest.fixture
@@ -25,7 +26,7 @@ def series(metrics: Metrics) -> dict[str, float]:
 
 
 async def hold(admission: Admission, release: asyncio.Event, timeout_s: float = 5) -> None:
-    async with admission.slot(timeout_s):
+    async with slot(admission, timeout_s):
         await release.wait()
 
 
@@ -40,7 +41,7 @@ async def test_calls_beyond_the_slots_wait_their_turn_in_order(metrics: Metrics)
     order: list[int] = []
 
     async def call(number: int) -> None:
-        async with admission.slot(5):
+        async with slot(admission, 5):
             order.append(number)
             await asyncio.sleep(0)
 
@@ -60,7 +61,7 @@ async def test_a_full_queue_sheds_at_once_with_a_wait(metrics: Metrics) -> None:
         group.create_task(hold(admission, release))
         await until(metrics, "mcp_admission_waiting", 1)
         with pytest.raises(Overloaded) as caught:
-            async with admission.slot(5):
+            async with slot(admission, 5):
                 pass
         release.set()
     assert caught.value.retry_after_s is not None
@@ -84,7 +85,7 @@ async def test_a_call_whose_time_ends_in_the_queue_is_shed(metrics: Metrics) -> 
 async def test_a_call_that_could_not_make_it_is_shed_without_waiting(metrics: Metrics) -> None:
     now = [0.0]
     admission = Admission(slots=1, queue=9, metrics=metrics, monotonic=lambda: now[0])
-    async with admission.slot(5):
+    async with slot(admission, 5):
         now[0] += 100.0  # the mean time in a slot is now 10 s
     release = asyncio.Event()
     async with asyncio.TaskGroup() as group:
@@ -133,7 +134,7 @@ async def test_a_flooding_tenant_does_not_keep_another_out(metrics: Metrics) -> 
 
     async def call(tenant: str) -> None:
         try:
-            async with admission.slot(5, Caller(tenant)):
+            async with slot(admission, 5, Caller(tenant)):
                 served.append(tenant)
         except Overloaded:
             shed.append(tenant)
@@ -158,7 +159,7 @@ async def test_a_batch_call_waits_for_the_interactive_ones(metrics: Metrics) -> 
     release, served = asyncio.Event(), []
 
     async def call(name: str, is_batch: bool) -> None:
-        async with admission.slot(5, Caller("demo", is_batch)):
+        async with slot(admission, 5, Caller("demo", is_batch)):
             served.append(name)
 
     async with asyncio.TaskGroup() as group:

@@ -23,6 +23,7 @@ from fleet_common.mcp.gate import AdmissionGate
 from fleet_common.metrics import Metrics
 from fleet_common.settings import ServiceSettings
 from fleet_common.testing import serving, wait_until
+from fleet_common.testing.admission import slot
 from fleet_common.testing.audit import MemorySink
 from fleet_common.testing.npm import NODE
 from fleet_common.testing.wire import modern
@@ -44,7 +45,7 @@ async def left_s(headers: dict[str, str], *, wait_s: float = 0.0) -> float:
     gate = AdmissionGate(app, admission=admission, audit=audit, default_timeout_s=30)
     transport = httpx.ASGITransport(app=gate)
     async with httpx.AsyncClient(transport=transport, base_url="http://gate") as http:
-        async with admission.slot(1):
+        async with slot(admission, 1):
             waiting = asyncio.create_task(http.post("/mcp", headers=headers))
             await asyncio.sleep(wait_s)
         await waiting
@@ -76,7 +77,7 @@ async def test_a_call_that_says_batch_lets_interactive_ones_pass() -> None:
     async with (
         httpx.AsyncClient(transport=transport, base_url="http://gate") as http,
         asyncio.TaskGroup() as group,
-        admission.slot(1),
+        slot(admission, 1),
     ):
         group.create_task(http.post("/export", headers={"fleet-priority": "batch"}))
         await asyncio.sleep(0.05)

@@ -11,14 +11,16 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from types import TracebackType
+from typing import TypeAlias
 
 from fleet_common.admission.queue import Caller, FairQueue
 from fleet_common.errors import Overloaded
 from fleet_common.metrics import Metrics
 
 _WEIGHT = 0.1  # of the newest sample in the mean time in a slot
-_ANYBODY = Caller()
+
+Held: TypeAlias = tuple[Caller, float, float]
+"""A slot: whose it is, and when, on the clock, its caller arrived and got it."""
 
 
 class Admission:
@@ -54,17 +56,12 @@ class Admission:
         metrics.admission_inflight.set_function(lambda: self._running)
         metrics.admission_waiting.set_function(lambda: len(self._waiting))
 
-    def slot(self, timeout_s: float, caller: Caller = _ANYBODY) -> Slot:
-        """Return one slot, held while an `async with` block runs.
+    async def enter(self, timeout_s: float, caller: Caller) -> Held:
+        """Take a slot, which must be given back with `leave`.
 
         Args:
             timeout_s: time the caller has in all, in seconds; waiting may use it up.
             caller: whose share it counts against.
-        """
-        return Slot(self, timeout_s, caller)
-
-    async def enter(self, timeout_s: float, caller: Caller) -> tuple[float, float]:
-        """Take a slot; return when the call arrived and when it got it, on the clock.
 
         Raises:
             Overloaded: no slot within the time; `retry_after_s` says when one is likely.
@@ -77,10 +74,11 @@ class Admission:
             await self._queued(min(timeout_s, self._wait_s), caller)
             started = self._monotonic()
         self._metrics.queue_seconds.observe(started - arrived)
-        return arrived, started
+        return caller, arrived, started
 
-    def leave(self, caller: Caller, arrived: float, started: float) -> None:
+    def leave(self, held: Held) -> None:
         """Give a slot back."""
+        caller, arrived, started = held
         self._leave(caller.tenant)
         ended = self._monotonic()
         self._mean_s += _WEIGHT * (ended - started - self._mean_s)
@@ -139,27 +137,3 @@ class Admission:
     def _shed(self, reason: str, expected_s: float) -> Overloaded:
         self._metrics.admission_shed.labels(reason=reason).inc()
         return Overloaded("all slots are busy", retry_after_s=max(1.0, round(expected_s, 1)))
-
-
-class Slot:
-    """One slot of an `Admission`, for `async with`; it raises `Overloaded` when there is none in time."""
-
-    __slots__ = ("_admission", "_arrived", "_caller", "_started", "_timeout_s")
-
-    def __init__(self, admission: Admission, timeout_s: float, caller: Caller) -> None:
-        self._admission = admission
-        self._timeout_s = timeout_s
-        self._caller = caller
-
-    async def __aenter__(self) -> None:
-        """Take it."""
-        self._arrived, self._started = await self._admission.enter(self._timeout_s, self._caller)
-
-    async def __aexit__(
-        self,
-        _kind: type[BaseException] | None,
-        _error: BaseException | None,
-        _trace: TracebackType | None,
-    ) -> None:
-        """Give it back."""
-        self._admission.leave(self._caller, self._arrived, self._started)

@@ -68,8 +68,12 @@ class AdmissionGate:
         try:
             # A time that the caller names counts from here, the wait for a slot included.
             with deadline(named_s) if named_s else _NO_DEADLINE:
-                async with self._admission.slot(named_s or self._default_timeout_s, _caller(scope)):
+                timeout_s = named_s or self._default_timeout_s
+                held = await self._admission.enter(timeout_s, _caller(scope))
+                try:
                     await self._app(scope, receive, send)
+                finally:
+                    self._admission.leave(held)
         except Overloaded as refusal:
             shed(self._audit, scope, refusal)
             await error_response(refusal)(scope, receive, send)

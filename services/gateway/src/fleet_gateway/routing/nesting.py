@@ -33,7 +33,7 @@ class Nesting:
 
     def is_nested(self, scope: Scope) -> bool:
         """Return whether the request comes from inside a call that holds a slot."""
-        return self._depth(scope) > 0
+        return _NAME in first_values(scope) and self._depth(scope) > 0
 
     def marker(self, scope: Scope) -> str:
         """Return the marker for the request that `scope` is forwarded as."""
