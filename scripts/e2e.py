@@ -1,7 +1,7 @@
 """Prove the fleet on a real cluster, the current kube context: `make e2e`. Prints a report; 1 means that a part failed.
 
 FLEET_E2E_LOAD   how images get there: kind:NAME, k3d:NAME, registry:HOST, cmd:SHELL (with $IMG), none (they are)
-FLEET_E2E_OVERLAY  local (default) or local-embedded
+FLEET_E2E_OVERLAY  local (default) or local-embedded, whose single aiml cannot be scaled
 METRICS          prometheus-adapter or keda: what autoscaling reads; without it scaling is not tried. Prometheus must
                  have the rules of k8s/components/monitoring/rules/scaling.yaml, the adapter its externalRules
 FLEET_E2E_PROMETHEUS  where KEDA finds it, such as http://prometheus.monitoring:9090
@@ -80,6 +80,10 @@ def chosen_manifests() -> Iterator[Path]:
             return os.path.relpath(ROOT.joinpath("k8s", *parts), folder)
 
         overlay = os.environ.get("FLEET_E2E_OVERLAY", "local")
+        if metrics and overlay == "local-embedded":
+            sys.exit(
+                "e2e: local-embedded keeps aiml's vectors in one pod, which cannot be scaled: use local"
+            )
         content: dict[str, Any] = {
             "namespace": NAMESPACE,
             "resources": [relative("overlays", overlay)],
@@ -112,7 +116,7 @@ def _small(metrics: str, service: str) -> dict[str, dict[str, Any]]:
         bounds = {"/spec/minReplicas": fewest, "/spec/maxReplicas": most}
         return {"ConfigMap": pods, "HorizontalPodAutoscaler": {target: str(slots), **bounds}}
     scaled: dict[str, Any] = {"/spec/minReplicaCount": fewest, "/spec/maxReplicaCount": most}
-    goes_to_zero = service == "aiml"
+    goes_to_zero = service == "aiml"  # by idleReplicaCount
     for trigger in range(2 if goes_to_zero else 1):
         scaled[f"/spec/triggers/{trigger}/metadata/threshold"] = str(slots)
     if goes_to_zero:
@@ -305,6 +309,16 @@ def _scale(service: str) -> str:
     )
 
 
+def wakes() -> str:
+    """A service that nobody calls goes to zero, and the first call waits for its pod."""
+    if os.environ.get("METRICS") != "keda":
+        return "not tried: only KEDA goes to zero"
+    _wait(lambda: _replicas("aiml") == 0, _SETTLES_S, "aiml did not go to zero")
+    began = time.monotonic()
+    found = clients()
+    return f"aiml: 0 → {_replicas('aiml')}, every client answered after {time.monotonic() - began:.0f} s ({found})"
+
+
 def _replicas(service: str) -> int:
     return int(read(f"deployment/{service}")["spec"].get("replicas", 0))
 
@@ -343,6 +357,7 @@ def main() -> int:
             "kills": kills,
             "rolls": rolls,
             "scales": scales,
+            "wakes": wakes,
         }
         results = [_part(name, part) for name, part in parts.items()]
     return 0 if all(results) else 1

@@ -13,14 +13,19 @@ import pytest
 from fastmcp import Client
 from fastmcp.client.transports import StreamableHttpTransport
 from mcp import MCPError
+from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser
+from starlette.responses import Response
 
 from fleet_common.admission import Admission
 from fleet_common.audit import AuditLog
+from fleet_common.auth import Principal
 from fleet_common.deadline import remaining
 from fleet_common.mcp import Service
 from fleet_common.mcp.app import create_app
 from fleet_common.mcp.gate import AdmissionGate
+from fleet_common.mcp.identity import FleetToken
 from fleet_common.metrics import Metrics
+from fleet_common.policy import REGISTRY_ROLE
 from fleet_common.settings import ServiceSettings
 from fleet_common.testing import serving, wait_until
 from fleet_common.testing.admission import slot
@@ -59,6 +64,30 @@ async def test_the_time_a_caller_names_counts_from_its_arrival() -> None:
 @pytest.mark.parametrize("named", ["", "soon", "-1", "0", "9" * 12])
 async def test_without_a_time_of_its_own_a_call_has_what_its_tool_allows(named: str) -> None:
     assert await left_s({"fleet-timeout-ms": named}) == 1000.0
+
+
+async def test_a_registry_that_looks_at_the_lists_waits_for_nothing_and_is_no_traffic() -> None:
+    metrics = Metrics("test")
+    admission = Admission(slots=1, queue=0, metrics=metrics)
+    audit = AuditLog(MemorySink(), service="test")
+    gate = AdmissionGate(Response("rows"), admission=admission, audit=audit, default_timeout_s=30)
+
+    async def answered(role: str) -> int:
+        registrar = Principal("fleet-gateway", "", frozenset({role}), "internal")
+        user = AuthenticatedUser(FleetToken.of(registrar, "text"))
+
+        async def authenticated(scope: Any, receive: Any, send: Any) -> None:
+            await gate({**scope, "user": user}, receive, send)
+
+        transport = httpx.ASGITransport(app=authenticated)
+        async with httpx.AsyncClient(transport=transport, base_url="http://gate") as http:
+            return (await http.post("/mcp")).status_code
+
+    async with audit.opened(), slot(admission, 1):
+        assert [await answered(REGISTRY_ROLE), await answered("admin")] == [200, 503]
+    text, _ = await asyncio.to_thread(metrics.render)
+    # Whoever holds the slot, and the admin.
+    assert 'mcp_requests_started_total{service="test"} 2.0' in text.decode()
 
 
 async def test_a_call_that_says_batch_lets_interactive_ones_pass() -> None:

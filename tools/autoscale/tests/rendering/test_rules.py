@@ -212,6 +212,11 @@ CASES = [
         [*changed(IDLE, "inflight", "1x40"), waiting("aiml", "0x40")],
         {value("required_slots", service="aiml"): 1},
     ),
+    Case(
+        "a pod that nobody calls uses some of the CPU and is not kept by it",
+        [*changed(IDLE, "process_cpu", "0+0.05x40"), waiting("aiml", "0x40")],
+        {value("cpu_slots", service="aiml"): 0.047, value("required_slots", service="aiml"): 0},
+    ),
     Case("two processes read one queue", TASKS, {value("tasks_pending", queue="data"): 12}, "30s"),
     Case(
         "a queue that cannot be read keeps its length",

@@ -12,12 +12,14 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from fleet_common.admission import Admission, Caller
 from fleet_common.audit import AuditLog
+from fleet_common.auth import Principal
 from fleet_common.deadline import TIMEOUT_HEADER, deadline
 from fleet_common.errors import FleetError, Overloaded
 from fleet_common.logs import with_trace_id
 from fleet_common.mcp.headers import first_values
 from fleet_common.mcp.identity import FleetToken
 from fleet_common.mcp.recording import shed
+from fleet_common.policy import REGISTRY_ROLE
 
 PRIORITY_HEADER = "Fleet-Priority"
 """HTTP header by which a caller says `batch`: nobody waits for the answer, so interactive calls go first."""
@@ -42,7 +44,7 @@ class ApiKeyHeader:
 
 
 class AdmissionGate:
-    """Holds a slot for each POST; sheds with 503 and Retry-After."""
+    """Holds a slot for each POST but those of the gateways' registries; sheds with 503 and Retry-After."""
 
     def __init__(
         self,
@@ -64,12 +66,18 @@ class AdmissionGate:
         if scope["type"] != "http" or scope["method"] != "POST" or self._is_nested(scope):
             await self._app(scope, receive, send)
             return
+        token = getattr(scope.get("user"), "access_token", None)
+        principal = token.principal if isinstance(token, FleetToken) else None
+        if principal is not None and REGISTRY_ROLE in principal.roles:
+            # Gateways look at the lists every few seconds: as traffic, that would keep a service from going to zero.
+            await self._app(scope, receive, send)
+            return
         named_s = _timeout_s(scope)
         try:
             # A time that the caller names counts from here, the wait for a slot included.
             with deadline(named_s) if named_s else _NO_DEADLINE:
                 timeout_s = named_s or self._default_timeout_s
-                held = await self._admission.enter(timeout_s, _caller(scope))
+                held = await self._admission.enter(timeout_s, _caller(scope, principal))
                 try:
                     await self._app(scope, receive, send)
                 finally:
@@ -87,11 +95,10 @@ def _timeout_s(scope: Scope) -> float | None:
     return min(int(raw) / 1000, 3600.0) or None
 
 
-def _caller(scope: Scope) -> Caller:
-    token = getattr(scope.get("user"), "access_token", None)
+def _caller(scope: Scope, principal: Principal | None) -> Caller:
     priority = first_values(scope).get(_PRIORITY)
     is_batch = priority is not None and priority.lower() == b"batch"
-    return Caller(token.principal.tenant if isinstance(token, FleetToken) else "", is_batch)
+    return Caller(principal.tenant if principal else "", is_batch)
 
 
 def error_response(error: FleetError, **headers: str) -> Response:

@@ -151,9 +151,11 @@ def _required(me: str, service: ServicePolicy) -> str:
     known = f"{greatest} and {_ON} fleet:demand_slots{me}"
     if service.idle_s is None:
         return known
-    # A call that takes longer than the rate's window must not look like no call.
+    # What a pod that nobody calls uses of the CPU must not keep it, and a call that takes longer than the rate's window
+    # must not look like no call.
+    asked = f"({known}) * {_ON} (fleet:demand_slots{me} > bool 0)"
     running = f"clamp_max(fleet:running_slots{me}, 1)"
-    return f"({known}) > {_ON} {running} or {running} or {_last('required_slots', me)}"
+    return f"{asked} > {_ON} {running} or {running} or {_last('required_slots', me)}"
 
 
 def _tasks(name: str) -> str:
