@@ -22,9 +22,7 @@ _VERSION, _METHOD, _NAME = (
 _SAID = "fleet.envelope"
 
 
-class Envelope(
-    NamedTuple
-):  # a frozen dataclass takes twice as long to make, and each call makes two
+class Envelope(NamedTuple):
     """The part of a request that decides what happens to it.
 
     Attributes:

@@ -30,9 +30,7 @@ class Http1(HttpToolsProtocol):
     _idle_bytes = 0  # read since the last head was whole or the last piece of a body came
     _reads_head = False
     _hosts = 0
-    _idle_since: float | None = (
-        None  # when the last answer ended; None while there is something to answer
-    )
+    _idle_since: float | None = None  # when the last answer ended; None while one is owed
     _idle_look: asyncio.TimerHandle | None = None
     _is_last = False  # nothing more is read: the connection ends with the answers it owes
 
