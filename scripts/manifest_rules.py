@@ -161,9 +161,9 @@ def images_are_pinned(manifests: list[Manifest]) -> Iterator[str]:
 def references_resolve(manifests: list[Manifest]) -> Iterator[str]:
     """Whatever a workload or a Role names is among the manifests, or is known to be made by whoever deploys."""
     known = OUTSIDE | {(each["kind"], each["metadata"]["name"]) for each in manifests}
-    for each in manifests:
-        for kind, name in {*_ruled(each)} - known:
-            yield f"{each['metadata']['name']}: there is no {kind} {name}"
+    for manifest in manifests:
+        for kind, name in {*_ruled(manifest)} - known:
+            yield f"{manifest['metadata']['name']}: there is no {kind} {name}"
     for each in workloads(manifests):
         for kind, name in {*_named(each)} - known:
             yield f"{each.name}: there is no {kind} {name}"
