@@ -50,16 +50,16 @@ SERVICES = ("google", "slack", "stripe")
 def emulated(emulate_pins: Any) -> Iterator[dict[str, str]]:
     """The base URLs of emulate's services, by name."""
     program = npm_packages(emulate_pins) / "node_modules" / "emulate" / "dist" / "index.js"
-    port = free_port()
-    command = [str(NODE), str(program), "start", "--service", ",".join(SERVICES)]
-    with subprocess.Popen(
-        [*command, "--port", str(port)], stdout=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stdout is not None
-        lines = iter(process.stdout.readline, "")
-        assert any("Ready" in line for line in lines)
-        yield {name: f"http://127.0.0.1:{port + n}" for n, name in enumerate(SERVICES)}
-        process.terminate()
+    command = [str(NODE), str(program), "start", "--service", ",".join(SERVICES), "--port"]
+    for _ in range(5):  # it takes the ports that follow as well, and somebody may have one of them
+        port = free_port()
+        with subprocess.Popen([*command, str(port)], stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            if any("Ready" in line for line in iter(process.stdout.readline, "")):
+                yield {name: f"http://127.0.0.1:{port + n}" for n, name in enumerate(SERVICES)}
+                process.terminate()
+                return
+    pytest.fail("emulate found no ports in a row that are free")
 
 
 @pytest.fixture
