@@ -72,8 +72,8 @@ async def test_a_registry_that_looks_at_the_lists_waits_for_nothing_and_is_no_tr
     audit = AuditLog(MemorySink(), service="test")
     gate = AdmissionGate(Response("rows"), admission=admission, audit=audit, default_timeout_s=30)
 
-    async def answered(role: str) -> int:
-        registrar = Principal("fleet-gateway", "", frozenset({role}), "internal")
+    async def answered(*roles: str) -> int:
+        registrar = Principal("fleet-gateway", "", frozenset(roles), "internal")
         user = AuthenticatedUser(FleetToken.of(registrar, "text"))
 
         async def authenticated(scope: Any, receive: Any, send: Any) -> None:
@@ -84,10 +84,11 @@ async def test_a_registry_that_looks_at_the_lists_waits_for_nothing_and_is_no_tr
             return (await http.post("/mcp")).status_code
 
     async with audit.opened(), slot(admission, 1):
-        assert [await answered(REGISTRY_ROLE), await answered("admin")] == [200, 503]
+        assert await answered(REGISTRY_ROLE) == 200
+        assert [await answered("admin"), await answered("admin", REGISTRY_ROLE)] == [503, 503]
     text, _ = await asyncio.to_thread(metrics.render)
-    # Whoever holds the slot, and the admin.
-    assert 'mcp_requests_started_total{service="test"} 2.0' in text.decode()
+    # Whoever holds the slot, and those who could call something.
+    assert 'mcp_requests_started_total{service="test"} 3.0' in text.decode()
 
 
 async def test_a_call_that_says_batch_lets_interactive_ones_pass() -> None:

@@ -24,6 +24,9 @@ from fleet_common.policy import REGISTRY_ROLE
 PRIORITY_HEADER = "Fleet-Priority"
 """HTTP header by which a caller says `batch`: nobody waits for the answer, so interactive calls go first."""
 
+_REGISTRY = frozenset(
+    {REGISTRY_ROLE}
+)  # and nothing else: whoever is that may list and call nothing
 _NO_DEADLINE = nullcontext()
 _PRIORITY, _TIMEOUT = PRIORITY_HEADER.lower().encode(), TIMEOUT_HEADER.lower().encode()
 
@@ -68,7 +71,7 @@ class AdmissionGate:
             return
         token = getattr(scope.get("user"), "access_token", None)
         principal = token.principal if isinstance(token, FleetToken) else None
-        if principal is not None and REGISTRY_ROLE in principal.roles:
+        if principal is not None and principal.roles == _REGISTRY:
             # Gateways look at the lists every few seconds: as traffic, that would keep a service from going to zero.
             await self._app(scope, receive, send)
             return
