@@ -24,9 +24,8 @@ from fleet_common.policy import REGISTRY_ROLE
 PRIORITY_HEADER = "Fleet-Priority"
 """HTTP header by which a caller says `batch`: nobody waits for the answer, so interactive calls go first."""
 
-_REGISTRY = frozenset(
-    {REGISTRY_ROLE}
-)  # and nothing else: whoever is that may list and call nothing
+# Whoever is that and nothing else may list, and call nothing.
+_REGISTRY = frozenset({REGISTRY_ROLE})
 _NO_DEADLINE = nullcontext()
 _PRIORITY, _TIMEOUT = PRIORITY_HEADER.lower().encode(), TIMEOUT_HEADER.lower().encode()
 

@@ -88,9 +88,6 @@ class KeyVerifier(TokenVerifier):
             return None
         if self._keys.is_stale:
             await anyio.to_thread.run_sync(self._keys.refresh)
-        return self._of_key(token)
-
-    def _of_key(self, token: str) -> FleetToken | None:
         record = self._keys.find(token)
         if record is None:
             return None
@@ -125,9 +122,7 @@ class FleetVerifier(KeyVerifier):
             Unavailable: it is an OAuth token that cannot be judged now.
         """
         if token.startswith(PREFIX):
-            if self._keys.is_stale:
-                await anyio.to_thread.run_sync(self._keys.refresh)
-            return self._of_key(token)
+            return await super().verify_token(token)
         verified = None
         if is_internal(token):
             verified = self._internal.verify(token) if self._internal else None
